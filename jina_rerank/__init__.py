@@ -1,0 +1,65 @@
+"""An async-first, fully typed client for the Jina Rerank API and for every server that speaks its wire.
+
+from jina_rerank import RerankClient
+
+async with RerankClient() as client:
+    response = await client.rerank("organic skincare", ["aloe vera cream", "new makeup trends"])
+"""
+
+from ._version import __version__
+from .client import RerankClient
+from .documents import ImageDocument, TextDocument
+from .errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ClientClosedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTooLargeError,
+    RerankError,
+    ResponseFormatError,
+    ServerError,
+    UnprocessableEntityError,
+)
+from .models import RerankRequest, RerankResponse, RerankResult, Usage
+from .retry import RetryPolicy
+from .sync import SyncRerankClient
+
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "DeadlineExceededError",
+    "ImageDocument",
+    "InsufficientBalanceError",
+    "InvalidRequestError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestTooLargeError",
+    "RerankClient",
+    "RerankError",
+    "RerankRequest",
+    "RerankResponse",
+    "RerankResult",
+    "ResponseFormatError",
+    "RetryPolicy",
+    "ServerError",
+    "SyncRerankClient",
+    "TextDocument",
+    "UnprocessableEntityError",
+    "Usage",
+    "__version__",
+]

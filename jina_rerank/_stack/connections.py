@@ -1,0 +1,118 @@
+"""What a client and its clones share: for each event loop, a transport and the calls in flight.
+
+A client may be used from many event loops, one after the other or at once, and in forked children. Sockets belong to
+one loop of one process; so each gets a `LoopState` of its own.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from ..errors import ClientClosedError
+
+CLOSING_SECONDS: Final = 2.0
+"""How long closing waits for calls to unwind, and for sockets to close."""
+
+_abandoned: Final[list[object]] = []
+"""The parent's sockets in a forked child: kept for ever, because even dropping them could touch the parent's loop."""
+
+
+class Transport(Protocol):
+    """Sends an HTTP request and reads the whole answer, on one event loop. http.py says what the two are."""
+
+    async def exchange(self, request: Any, /) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class LoopState:
+    """What one event loop has of a client."""
+
+    __slots__ = ("_idle", "calls", "ended", "transport")
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.calls: set[anyio.CancelScope] = set()
+        self.ended = False
+        self._idle: anyio.Event | None = None
+
+    def leave(self, call: anyio.CancelScope) -> None:
+        """Takes a call out that is over."""
+        self.calls.discard(call)
+        if self._idle is not None and not self.calls:
+            self._idle.set()
+
+    async def aclose(self) -> None:
+        """Cancels the calls in flight, lets them unwind, and closes the transport."""
+        self.ended = True
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            if self.calls:
+                self._idle = anyio.Event()
+                for call in self.calls:
+                    call.cancel()
+                await self._idle.wait()
+            await self.transport.aclose()
+
+
+class Connections:
+    """The states of all event loops that a client and its clones have been used from."""
+
+    def __init__(self, open_transport: Callable[[], Transport]) -> None:
+        self.closed = False
+        self._open_transport = open_transport
+        self._states: dict[EventLoopToken, tuple[LoopState, AsyncGenerator[None]]] = {}
+        self._pid = os.getpid()
+
+    def check_open(self) -> None:
+        """Refuses to go on, with ClientClosedError, once the client is closed."""
+        if self.closed:
+            raise ClientClosedError("the client is closed; make a new one")
+
+    def here(self) -> LoopState:
+        """The state of the running event loop.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        self.check_open()
+        if self._pid != os.getpid():
+            _abandoned.append(self._states)
+            self._states, self._pid = {}, os.getpid()
+        token = current_token()
+        found = self._states.get(token)
+        if found is not None and not found[0].ended:
+            return found[0]
+        return self._open(token)
+
+    async def aclose(self) -> None:
+        """Closes the client everywhere, and its sockets on this loop. Those of other loops go when these end."""
+        self.closed = True
+        if self._pid == os.getpid():
+            found = self._states.pop(current_token(), None)
+            if found is not None:
+                await found[1].aclose()
+
+    def _open(self, token: EventLoopToken) -> LoopState:
+        for other, (state, _) in list(self._states.items()):
+            if state.ended:
+                self._states.pop(other, None)
+        state = LoopState(self._open_transport())
+        closer = _close_at_the_end(state)
+        # To its yield: from then on the loop closes it when it ends, or when the client is dropped.
+        with suppress(StopIteration):
+            closer.__anext__().send(None)
+        self._states[token] = (state, closer)
+        return state
+
+
+async def _close_at_the_end(state: LoopState) -> AsyncGenerator[None]:
+    # Event loops, asyncio's and trio's, close the async generators that are still open when they end. It is the one
+    # moment at which sockets can be closed for a caller who forgot.
+    try:
+        yield
+    finally:
+        await state.aclose()

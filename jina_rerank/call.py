@@ -1,0 +1,110 @@
+"""The two ends of a call: from the caller's arguments to what is sent, and from the ranking to the response."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .documents import Document, Query, is_blank, wire_documents, wire_query
+from .errors import InvalidRequestError
+from .models import RerankRequest, RerankResponse, RerankResult, build_request, listed
+from .options import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
+from .wire import Ranking, WireRequest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A checked call: the caller's documents, and what is sent of them."""
+
+    documents: Sequence[T]
+    """The caller's own objects."""
+    sent: Sequence[int]
+    """The positions of those that are sent: all but the blank ones."""
+    top_n: int | None
+    wire: WireRequest
+
+
+def open_call(
+    query: Query,
+    documents: Iterable[T],
+    *,
+    key: Callable[[T], Document] | None,
+    model: str | None,
+    top_n: int | None,
+    deadline: float | ClientDefault | None,
+    return_embeddings: bool | None,
+    max_doc_length: int | None,
+    extra_body: Mapping[str, Any] | None,
+    options: Options,
+) -> Call[T]:
+    """A call from the arguments of `rerank`.
+
+    Raises:
+        InvalidRequestError: They break a rule.
+    """
+    items: tuple[T, ...] = listed(documents)
+    request = build_request(
+        query=query,
+        documents=items if key is None else tuple(key(item) for item in items),
+        model=model,
+        top_n=top_n,
+        return_embeddings=return_embeddings,
+        max_doc_length=max_doc_length,
+        extra_body=extra_body,
+    )
+    if deadline is CLIENT_DEFAULT:
+        deadline = options.deadline
+    else:
+        check_seconds("deadline", deadline, InvalidRequestError)
+    return _as_call(request, items, deadline=deadline, options=options)
+
+
+def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | None, options: Options) -> Call[T]:
+    wire = wire_documents(request.documents)
+    sent = [position for position, document in enumerate(wire) if not is_blank(document)]
+    return Call(
+        documents=items,
+        sent=sent,
+        top_n=request.top_n,
+        wire=WireRequest(
+            model=request.model or options.model,
+            query=wire_query(request.query),
+            documents=wire if len(sent) == len(wire) else [wire[position] for position in sent],
+            top_n=request.top_n,
+            return_embeddings=request.return_embeddings,
+            max_doc_length=request.max_doc_length,
+            extra_body=request.extra_body,
+            deadline=deadline,
+        ),
+    )
+
+
+def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
+    """The response for a call; `ranking` is None where nothing had to be sent."""
+    if ranking is None:
+        return RerankResponse(results=_blanks(call, score=0.0))
+    sent, documents = call.sent, call.documents
+    embeddings = ranking.embeddings or [None] * len(ranking.indices)
+    results = [
+        RerankResult(sent[index], score, documents[sent[index]], embedding)
+        for index, score, embedding in zip(ranking.indices, ranking.scores, embeddings, strict=True)
+    ]
+    if len(sent) < len(documents):
+        results += _blanks(call, score=min(ranking.scores))
+    return RerankResponse(
+        results=tuple(results[: call.top_n]),
+        model=ranking.model,
+        usage=ranking.usage,
+        attempts=call.wire.attempts,
+        calls=1,
+        headers=ranking.headers,
+        extra=ranking.extra,
+    )
+
+
+def _blanks(call: Call[T], *, score: float) -> tuple[RerankResult[T], ...]:
+    """The documents with nothing to score: last, in the order given."""
+    sent = set(call.sent)
+    blanks = [position for position in range(len(call.documents)) if position not in sent]
+    return tuple(RerankResult(position, score, call.documents[position]) for position in blanks[: call.top_n])

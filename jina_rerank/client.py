@@ -1,0 +1,190 @@
+"""RerankClient: the client for asyncio and trio."""
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from pydantic import SecretStr
+
+from .core import Core
+from .documents import Document, ImageDocument, Query, TextDocument
+from .models import RerankResponse
+from .options import CLIENT_DEFAULT, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, ClientDefault, OptionOverrides
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import httpx
+
+D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
+T = TypeVar("T")
+
+
+class RerankClient:
+    """A client for the Jina Rerank API, and for servers that speak its wire, on asyncio and trio.
+
+    One client serves any number of concurrent calls, from any number of event loops. It opens connections when they
+    are needed, and closes them at `aclose()`, at the end of `async with`, or when the event loop ends.
+
+    Args:
+        api_key: The key; else the variable JINA_API_KEY. The hosted API needs one, other servers perhaps not. The
+            variable's key is not sent to a `base_url` given here.
+        base_url: The server; else the variable JINA_RERANK_BASE_URL; else the hosted API. Without a path it means
+            `/v1/rerank`; a path that does not end in `/rerank` gets it appended.
+        model: The reranker for calls that name none; None is `catalog.DEFAULT_MODEL`.
+        timeout: Seconds for one attempt, its whole answer included; None for no limit.
+        deadline: Seconds for a whole call, with all its attempts and waits; None for no limit.
+        retry: When and how failures are retried.
+        headers: Headers to send with each request.
+        proxy: The URL of a proxy; else those of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+        verify: How the server's certificate is checked: True by certifi's authorities, False not at all, a path to a
+            file or directory of authorities, or an `ssl.SSLContext`.
+        trust_env: Whether proxies, SSL_CERT_FILE and SSL_CERT_DIR are taken from the environment. The key and the
+            base_url are so in any case.
+        allow_insecure: Whether the key may travel over plain `http://` to another machine.
+        http_client: An `httpx.AsyncClient` to send through, which stays yours to close, or a function that makes
+            one for each event loop, which is closed with it. Its transport, proxies, hooks and certificates are
+            used; its timeout, base_url, auth and redirects are not.
+
+    Raises:
+        ConfigurationError: An argument, or a variable, breaks a rule.
+    """
+
+    def __init__(
+        self,
+        api_key: str | SecretStr | None = None,
+        *,
+        base_url: str | None = None,
+        model: str | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        deadline: float | None = DEFAULT_DEADLINE,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+        trust_env: bool = True,
+        allow_insecure: bool = False,
+        http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None,
+    ) -> None:
+        self._core = Core.create(
+            api_key,
+            base_url=base_url,
+            model=model,
+            timeout=timeout,
+            deadline=deadline,
+            retry=retry,
+            headers=headers,
+            proxy=proxy,
+            verify=verify,
+            trust_env=trust_env,
+            allow_insecure=allow_insecure,
+            http_client=http_client,
+        )
+
+    @overload
+    async def rerank(
+        self,
+        query: Query,
+        documents: Sequence[D],
+        *,
+        key: None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[D]: ...
+
+    @overload
+    async def rerank(
+        self,
+        query: Query,
+        documents: Sequence[T],
+        *,
+        key: Callable[[T], Document],
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[T]: ...
+
+    async def rerank(
+        self,
+        query: Query,
+        documents: Sequence[Any],
+        *,
+        key: Callable[[Any], Document] | None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[Any]:
+        """Orders documents by their relevance to a query.
+
+        Args:
+            query: What to rank by: a text or, for models that read images, an image. Not blank.
+            documents: The candidates: texts, TextDocuments, ImageDocuments, mappings with "text" or "image", or with
+                `key` objects of any kind. None at all gives an empty response; blank ones rank last.
+            key: Gives the document of each object, as in `sorted(key=)`.
+            model: The reranker; None means the client's.
+            top_n: How many of the best to return; None means all.
+            deadline: Seconds for the whole call; None for no limit.
+            return_embeddings: Whether each result carries its document's vector; None leaves it to the server.
+            max_doc_length: Tokens of each document that are scored; None means the model's own limit.
+            extra_body: Fields to send that only your server knows.
+
+        Returns:
+            The caller's own objects, best first, with their scores.
+
+        Raises:
+            InvalidRequestError: An argument breaks a rule; nothing was sent.
+            DeadlineExceededError: The deadline passed.
+            APIConnectionError: No complete answer came, in spite of retries; APITimeoutError if it took too long.
+            APIStatusError: The server refused; the subclass says why.
+            ResponseFormatError: The answer is not a valid ranking.
+            ClientClosedError: The client is closed.
+        """
+        call = self._core.prepare(
+            query,
+            documents,
+            key=key,
+            model=model,
+            top_n=top_n,
+            deadline=deadline,
+            return_embeddings=return_embeddings,
+            max_doc_length=max_doc_length,
+            extra_body=extra_body,
+        )
+        return await self._core.perform(call)
+
+    def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
+        """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
+
+        What is left out stays as it is; headers are added to those there are. Closing a clone closes nothing.
+
+        Raises:
+            ConfigurationError: A value breaks a rule.
+        """
+        clone = object.__new__(type(self))
+        clone._core = self._core.with_options(options)
+        return clone
+
+    async def aclose(self) -> None:
+        """Closes the client: calls in flight on this event loop end with ClientClosedError, and so do later ones."""
+        await self._core.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self._core!r}"

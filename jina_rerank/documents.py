@@ -1,0 +1,150 @@
+"""What can be ranked: texts and images, in the forms a caller may hold them, and their form on the wire."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Self, TypeAlias, cast
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from .errors import InvalidRequestError
+
+WireDocument: TypeAlias = str | dict[str, str]
+"""A document as it is sent: a bare string, which every server takes, or `{"image": ...}`."""
+
+_EXPECTED: Final = (
+    'expected a str, a TextDocument, an ImageDocument, or a mapping with a str under "text" or "image"; '
+    "for objects of your own pass key=, as in sorted(key=)"
+)
+
+
+class TextDocument(BaseModel):
+    """A text: `{"text": ...}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    text: str
+
+
+class ImageDocument(BaseModel):
+    """An image, for models that read images: `{"image": ...}`.
+
+    Attributes:
+        image: An http or https URL, or the image's bytes in base64. The prefix of a data URI is taken off, since
+            the API documents bare base64 alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    image: str
+
+    @field_validator("image")
+    @classmethod
+    def _is_url_or_base64(cls, value: str) -> str:
+        return _wire_image(value)
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> Self:
+        """Reads an image file.
+
+        Raises:
+            OSError: The file cannot be read.
+            pydantic.ValidationError: The file is empty.
+        """
+        return cls(image=base64.b64encode(Path(path).read_bytes()).decode())
+
+
+Document: TypeAlias = str | TextDocument | ImageDocument | Mapping[str, Any]
+"""Every form in which a document can be given without `key=`."""
+
+Query: TypeAlias = str | TextDocument | ImageDocument
+"""Every form in which a query can be given."""
+
+
+def wire_documents(documents: Sequence[object]) -> list[WireDocument]:
+    """The wire form of each document, in order.
+
+    Raises:
+        InvalidRequestError: One of them is not a Document; the message names its position.
+    """
+    return [
+        document if type(document) is str else _wire_document(document, f"documents[{position}]")
+        for position, document in enumerate(documents)
+    ]
+
+
+def wire_query(query: object) -> WireDocument:
+    """The wire form of the query.
+
+    Raises:
+        InvalidRequestError: It is of another type, or blank.
+    """
+    if not isinstance(query, str | TextDocument | ImageDocument):
+        raise InvalidRequestError(f"query: expected a str, a TextDocument or an ImageDocument, got {_kind(query)}")
+    wire = _wire_document(query, "query")
+    if is_blank(wire):
+        raise InvalidRequestError("query: it is blank; a query needs at least one visible character")
+    return wire
+
+
+def is_blank(document: WireDocument) -> bool:
+    """Whether there is nothing in it to score."""
+    return isinstance(document, str) and not document.strip()
+
+
+def is_image(document: WireDocument) -> bool:
+    return not isinstance(document, str)
+
+
+def _wire_document(document: object, where: str) -> WireDocument:
+    match document:
+        case str():
+            # A subclass (numpy's, an enum's) is sent as the plain text that it is.
+            return str.__str__(document)
+        case TextDocument():
+            return document.text
+        case ImageDocument():
+            return {"image": document.image}
+        case Mapping():
+            return _wire_mapping(cast(Mapping[Any, Any], document), where)
+        case _:
+            raise InvalidRequestError(f"{where}: {_EXPECTED}; got {_kind(document)}")
+
+
+def _wire_mapping(document: Mapping[Any, Any], where: str) -> WireDocument:
+    match document.get("text"), document.get("image"):
+        case str(text), None:
+            return text
+        case None, str(image):
+            try:
+                return {"image": _wire_image(image)}
+            except ValueError as error:
+                reason = str(error)
+            raise InvalidRequestError(f"{where}: {reason}")
+        case str(), str():
+            raise InvalidRequestError(f'{where}: it has both "text" and "image"; a document is one or the other')
+        case _:
+            raise InvalidRequestError(f"{where}: {_EXPECTED}; this mapping has neither")
+
+
+def _wire_image(value: str) -> str:
+    value = value.strip()
+    if value.lower().startswith(("http://", "https://")):
+        return value
+    if value.startswith("data:"):
+        value = value.partition(",")[2]
+    try:
+        content = binascii.a2b_base64(value, strict_mode=True)
+    except ValueError:
+        content = b""
+    if not content:
+        raise ValueError(
+            "an image is an http or https URL, or its bytes in base64; for a file use ImageDocument.from_file(path)"
+        )
+    return value
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

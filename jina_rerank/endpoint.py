@@ -1,0 +1,149 @@
+"""Where requests go, and with which key: the rules for `api_key`, `base_url`, `headers` and the environment."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import SecretStr
+
+from .errors import ConfigurationError
+
+HOSTED_BASE_URL: Final = "https://api.jina.ai/v1"
+API_KEY_VARIABLE: Final = "JINA_API_KEY"
+BASE_URL_VARIABLE: Final = "JINA_RERANK_BASE_URL"
+
+_HOSTED_HOST: Final = "api.jina.ai"
+# The letters that a header value may hold (RFC 9110, section 5.5), white space left out.
+_KEY: Final = re.compile(r"[\x21-\x7e]+")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
+_OWN_HEADERS: Final = frozenset(
+    ("accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One place to send to."""
+
+    url: str
+    """The full URL of the rerank route."""
+    api_key: SecretStr | None
+    """The key that goes to it; None where none is needed."""
+    hosted: bool
+    """Whether this is Jina's own API."""
+
+
+def resolve_endpoint(
+    api_key: str | SecretStr | None, base_url: str | None, *, allow_insecure: bool, environ: Mapping[str, str]
+) -> Endpoint:
+    """The endpoint that these arguments and this environment name.
+
+    Raises:
+        ConfigurationError: A value breaks a rule, or the hosted API is meant and there is no key. No message shows
+            the key.
+    """
+    from_environment = environ.get(BASE_URL_VARIABLE, "").strip()
+    parts = _split(base_url if base_url is not None else from_environment or HOSTED_BASE_URL)
+    hosted = parts.hostname == _HOSTED_HOST
+    key = _given_key(api_key)
+    if key is None and (hosted or base_url is None):
+        # The environment's key never follows a base_url that is written in code.
+        key = _checked_key(environ.get(API_KEY_VARIABLE, ""), f"the variable {API_KEY_VARIABLE}")
+    if hosted and key is None:
+        raise ConfigurationError(
+            f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker)"
+        )
+    if key is not None and parts.scheme == "http" and not (allow_insecure or is_loopback(parts.hostname or "")):
+        raise ConfigurationError(
+            f"base_url: the key would travel to {parts.hostname} unencrypted; use https://, or accept it with "
+            "allow_insecure=True"
+        )
+    return Endpoint(_rerank_url(parts), key, hosted)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this very machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_headers(headers: Mapping[Any, Any], *, has_key: bool) -> dict[str, str]:
+    """The caller's headers, names in lower case.
+
+    Raises:
+        ConfigurationError: One is not a header, is this client's own business, or competes with the key. No message
+            shows a value: it may be a secret.
+    """
+    checked: dict[str, str] = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError("headers: a name is not a valid header name (letters, digits and dashes)")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise ConfigurationError(f"headers: the value of {name} is not printable ASCII on one line")
+        lowered = name.lower()
+        if lowered in _OWN_HEADERS:
+            raise ConfigurationError(f"headers: {name} is set by the client itself; leave it out")
+        if lowered == "authorization" and has_key:
+            raise ConfigurationError("headers: Authorization is made from api_key; give one of the two")
+        checked[lowered] = value
+    return checked
+
+
+def _given_key(api_key: object) -> SecretStr | None:
+    if api_key is None:
+        return None
+    if not isinstance(api_key, str | SecretStr):
+        raise ConfigurationError(f"api_key: expected a str or SecretStr, got {type(api_key).__name__}")
+    key = _checked_key(api_key if isinstance(api_key, str) else api_key.get_secret_value(), "api_key")
+    if key is None:
+        raise ConfigurationError(f"api_key: it is blank; leave it out to use {API_KEY_VARIABLE}")
+    return key
+
+
+def _checked_key(value: str, source: str) -> SecretStr | None:
+    value = value.strip()
+    if not value:
+        return None
+    if not _KEY.fullmatch(value):
+        raise ConfigurationError(
+            f"api_key: {source} holds white space or letters outside ASCII; was more than the key copied?"
+        )
+    return SecretStr(value)
+
+
+def _split(base_url: object) -> SplitResult:
+    if not isinstance(base_url, str):
+        raise ConfigurationError(f"base_url: expected a str, got {type(base_url).__name__}")
+    base_url = base_url.strip()
+    # urlsplit drops line breaks and tabs in silence.
+    if re.search(r"[\x00-\x20\x7f\\]", base_url):
+        raise ConfigurationError("base_url: it holds white space, a control character or a backslash")
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, SplitResult("", "", "", "", "")
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ConfigurationError("base_url: expected http:// or https:// and a host, such as " + HOSTED_BASE_URL)
+    if "@" in parts.netloc or "?" in base_url or "#" in base_url:
+        raise ConfigurationError(
+            "base_url: user info, a query or a fragment are not taken (they end up in logs); pass api_key= or headers="
+        )
+    return parts
+
+
+def _rerank_url(parts: SplitResult) -> str:
+    path = parts.path.rstrip("/")
+    if not path:
+        path = "/v1/rerank"
+    elif not path.endswith("/rerank"):
+        path += "/rerank"
+    return f"{parts.scheme}://{parts.netloc}{path}"

@@ -1,0 +1,164 @@
+"""Every error this package raises, and the data each carries.
+
+    RerankError (RuntimeError)
+    ├── ConfigurationError (ValueError)       the client's arguments or environment
+    ├── InvalidRequestError (ValueError)      the call's arguments; nothing was sent
+    ├── ClientClosedError                     the client is closed
+    ├── DeadlineExceededError (TimeoutError)  the call's `deadline` passed
+    ├── APIConnectionError                    no complete answer: DNS, connect, TLS, proxy, reset
+    │   └── APITimeoutError (TimeoutError)    one attempt's `timeout` passed
+    ├── ResponseFormatError                   the answer is malformed, too large, or breaks a rule
+    └── APIStatusError                        the server refused, by HTTP status:
+        ├── BadRequestError           400
+        ├── AuthenticationError       401
+        ├── InsufficientBalanceError  402, or 403 with the code of an empty balance
+        ├── PermissionDeniedError     403
+        ├── NotFoundError             404
+        ├── RequestTooLargeError      413
+        ├── UnprocessableEntityError  422
+        ├── RateLimitError            429
+        └── ServerError               500 and above
+
+Errors hold plain data alone: no HTTP objects, no key, no documents. They pickle, copy and print safely.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+
+class RerankError(RuntimeError):
+    """The root of all errors of this package. An attribute is None where it does not apply."""
+
+    message: str
+    """What went wrong, in one sentence."""
+    status: int | None
+    """The HTTP status of the answer."""
+    code: str | None
+    """The server's code for the error, such as `RATE_TOKEN_LIMIT_EXCEEDED`. An open set."""
+    request_id: str | None
+    """The server's id of the request: quote it when you ask for support."""
+    errors: tuple[dict[str, str], ...] | None
+    """The fields that the server found invalid, each with `field`, `message` and `type`."""
+    retry_after: float | None
+    """Seconds the server asked to wait before the next attempt."""
+    attempts: int | None
+    """How many HTTP requests the call has sent."""
+    url: str | None
+    """The URL of the endpoint."""
+    should_retry: bool | None
+    """An explicit verdict, of the server (`x-should-retry`) or of what failed; None leaves it to the RetryPolicy."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        errors: Sequence[dict[str, str]] | None = None,
+        retry_after: float | None = None,
+        attempts: int | None = None,
+        url: str | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.errors = None if errors is None else tuple(errors)
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.url = url
+        self.should_retry = should_retry
+
+    def __str__(self) -> str:
+        facts = {
+            "code": self.code,
+            "request_id": self.request_id,
+            "retry_after": self.retry_after,
+            "attempts": self.attempts,
+            "url": self.url,
+        }
+        known = ", ".join(f"{name}={value}" for name, value in facts.items() if value is not None)
+        status = f"HTTP {self.status}: " if self.status is not None else ""
+        return f"{status}{self.message}" + (f" ({known})" if known else "")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., "RerankError"], tuple[type[Self], str], dict[str, Any]]:
+        return _rebuild, (type(self), self.message), self.__dict__
+
+
+def _rebuild(cls: type[RerankError], message: str) -> RerankError:
+    # By calling the class: `cls.__new__` alone is not safe for one that is both RuntimeError and TimeoutError.
+    return cls(message)
+
+
+class ConfigurationError(RerankError, ValueError):
+    """The client cannot work as configured: key, base_url, model, timeout, proxy, TLS or headers."""
+
+
+class InvalidRequestError(RerankError, ValueError):
+    """The call's arguments break a rule. Nothing was sent."""
+
+
+class ClientClosedError(RerankError):
+    """The client was closed before the call, or while it was in flight."""
+
+
+class DeadlineExceededError(RerankError, TimeoutError):
+    """The call's `deadline` passed. The failure before it, if any, is its `__cause__`."""
+
+
+class APIConnectionError(RerankError):
+    """The request could not be sent, or the answer did not arrive whole."""
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """One attempt took longer than the client's `timeout`."""
+
+
+class ResponseFormatError(RerankError):
+    """The server answered with something that is not a valid rerank answer, and no guess was made."""
+
+
+class APIStatusError(RerankError):
+    """The server answered with a status that is not success."""
+
+
+class BadRequestError(APIStatusError):
+    """400: the server does not accept the request, such as an unknown model or too many tokens."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: the key is missing, malformed or unknown."""
+
+
+class InsufficientBalanceError(APIStatusError):
+    """402, or 403 with `AUTHZ_INSUFFICIENT_BALANCE`: the key has no tokens left."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the key may not do this."""
+
+
+class NotFoundError(APIStatusError):
+    """404: no such endpoint; look at base_url."""
+
+
+class RequestTooLargeError(APIStatusError):
+    """413: the server does not take a body of this size."""
+
+
+class UnprocessableEntityError(APIStatusError):
+    """422: the server found fields invalid; `errors` names them."""
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests, tokens or concurrent requests."""
+
+
+class ServerError(APIStatusError):
+    """500 and above: the server, or a proxy before it, failed."""

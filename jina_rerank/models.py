@@ -1,0 +1,187 @@
+"""What goes into a call and what comes out: the request, and the response generic in the caller's documents."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SkipValidation,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import to_jsonable_python
+
+from .documents import Document, Query, wire_documents, wire_query
+from .errors import InvalidRequestError, RerankError
+
+T_co = TypeVar("T_co", covariant=True)
+
+Strategy: TypeAlias = Literal["single", "split", "rounds"]
+"""How a list was sent: in one request, split and merged, or in rounds."""
+
+_OWN_FIELDS: Final = frozenset(
+    ("model", "query", "documents", "top_n", "return_documents", "return_embeddings", "max_doc_length")
+)
+
+
+_WAYS_OUT: Final = {
+    "top_n": "; leave it out to get all documents",
+    "max_doc_length": "; leave it out for the model's own limit",
+    "model": "; leave it out for the client's model",
+}
+
+
+_SINGLE: Final = (str, bytes, bytearray, Mapping, BaseModel)
+
+
+def listed(documents: object) -> tuple[Any, ...]:
+    """The documents, taken once.
+
+    Raises:
+        InvalidRequestError: They are no sequence of documents, but one text, one mapping, or nothing of the kind.
+    """
+    kind = type(documents).__name__
+    if isinstance(documents, _SINGLE):
+        raise InvalidRequestError(f"documents: expected a sequence of documents, got one {kind}; put it in a list")
+    if not isinstance(documents, Iterable):
+        raise InvalidRequestError(f"documents: expected a sequence of documents, got {kind}")
+    return tuple(cast(Iterable[Any], documents))
+
+
+class RerankRequest(BaseModel):
+    """One query and its candidate documents, as `rerank_many` takes them.
+
+    Built by hand, it raises pydantic's ValidationError for what breaks a rule; the inputs are hidden in it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    query: SkipValidation[Query]
+    """What to rank by. It must not be blank."""
+    documents: Annotated[Sequence[Document], PlainValidator(listed)]
+    """The candidates, the caller's own objects. Blank ones rank last."""
+    model: Annotated[str, Field(min_length=1)] | None = None
+    """The reranker; None means the client's."""
+    top_n: Annotated[int, Field(ge=1)] | None = None
+    """How many of the best to return; None means all."""
+    return_embeddings: bool | None = None
+    """Whether each result carries its document's vector (listwise models)."""
+    max_doc_length: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of each document that are scored; None means the model's own limit."""
+    extra_body: Mapping[str, Any] | None = None
+    """Fields to send that only your server knows."""
+
+    @model_validator(mode="after")
+    def _is_sendable(self) -> Self:
+        wire_query(self.query)
+        wire_documents(self.documents)
+        taken = ", ".join(sorted(_OWN_FIELDS.intersection(self.extra_body or ())))
+        if taken:
+            raise InvalidRequestError(f"extra_body: {taken} cannot be set here; use the argument of that name")
+        return self
+
+
+def build_request(**fields: Any) -> RerankRequest:
+    """A RerankRequest from a call's arguments, as `rerank` takes them.
+
+    Raises:
+        InvalidRequestError: The arguments break a rule. It names the field, the rule and the way out.
+    """
+    try:
+        return RerankRequest(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidRequestError):
+        raise cause
+    name = ".".join(str(part) for part in first["loc"])
+    raise InvalidRequestError(f"{name}: {first['msg']}{_WAYS_OUT.get(name, '')}")
+
+
+class Usage(BaseModel):
+    """The tokens a call has cost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total_tokens: int
+    """Tokens billed: those of the query and of all documents."""
+    prompt_tokens: int | None = None
+    """Tokens read, where the server tells them apart."""
+    completion_tokens: int | None = None
+    """Tokens written, where the server tells them apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResult(Generic[T_co]):
+    """One ranked document."""
+
+    index: int
+    """The document's position in the list that was given."""
+    relevance_score: float
+    """The score as the server gave it: the higher the better, of any range, perhaps negative."""
+    document: T_co
+    """The caller's own object."""
+    embedding: Sequence[float] | None = None
+    """The document's vector, where `return_embeddings` asked for it and the server gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResponse(Generic[T_co]):
+    """Documents in order of relevance, and how they came to be in it."""
+
+    results: Sequence[RerankResult[T_co]]
+    """The ranked documents, best first; equal scores in the order given. At most `top_n`."""
+    model: str | None = None
+    """The model that ranked, as the server names it; None where it does not."""
+    usage: Usage | None = None
+    """The tokens billed; None where the server does not tell."""
+    attempts: int = 0
+    """HTTP requests sent for this call, refused ones included."""
+    calls: int = 0
+    """Requests that were answered and make up this response: 0 when nothing had to be sent."""
+    strategy: Strategy = "single"
+    """Whether one request held the whole list."""
+    degraded: bool = False
+    """True when the documents were not ranked and a fallback's order was returned."""
+    cause: RerankError | None = None
+    """Why the response is degraded."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The answer's headers, names in lower case."""
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Fields of the answer that this class has no name for."""
+
+    @property
+    def documents(self) -> list[T_co]:
+        """The ranked documents alone, best first."""
+        return [result.document for result in self.results]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The response as data that `json.dumps` takes.
+
+        Documents that are no such data are dumped as pydantic does it; what it does not know becomes its `str`.
+        """
+        data = {
+            "results": [
+                {
+                    "index": result.index,
+                    "relevance_score": result.relevance_score,
+                    "document": result.document,
+                    **({} if result.embedding is None else {"embedding": result.embedding}),
+                }
+                for result in self.results
+            ],
+            "model": self.model,
+            "usage": self.usage,
+            "attempts": self.attempts,
+            "calls": self.calls,
+            "strategy": self.strategy,
+            "degraded": self.degraded,
+            "cause": None if self.cause is None else {"type": type(self.cause).__name__, **vars(self.cause)},
+            "headers": self.headers,
+            "extra": self.extra,
+        }
+        return cast(dict[str, Any], to_jsonable_python(data, fallback=str))

@@ -1,0 +1,84 @@
+"""The options that a clone may change, checked."""
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Self, TypedDict
+
+from .catalog import DEFAULT_MODEL
+from .endpoint import check_headers
+from .errors import ConfigurationError, RerankError
+from .retry import RetryPolicy
+
+DEFAULT_TIMEOUT: Final = 60.0
+"""Seconds for one attempt. Users with 5 s failed again and again; long lists take several seconds."""
+DEFAULT_DEADLINE: Final = 180.0
+"""Seconds for a whole call: three attempts of DEFAULT_TIMEOUT."""
+
+
+class ClientDefault(enum.Enum):
+    """Says "the client's" where None has a meaning of its own."""
+
+    CLIENT_DEFAULT = "the client's"
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
+
+
+CLIENT_DEFAULT: Final = ClientDefault.CLIENT_DEFAULT
+
+
+class OptionOverrides(TypedDict, total=False):
+    """What `with_options` takes; what is absent stays as it is."""
+
+    timeout: float | None
+    deadline: float | None
+    retry: RetryPolicy
+    model: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How calls are made.
+
+    Raises:
+        ConfigurationError: A value breaks a rule.
+    """
+
+    model: str
+    timeout: float | None
+    deadline: float | None
+    retry: RetryPolicy
+    headers: Mapping[str, str]
+    """The caller's own, as `check_headers` gives them."""
+
+    def __post_init__(self) -> None:
+        if not str(self.model).strip():
+            raise ConfigurationError("model: expected the name of a reranker; leave it out for " + DEFAULT_MODEL)
+        retry: object = self.retry
+        if not isinstance(retry, RetryPolicy):
+            kind = type(retry).__name__
+            raise ConfigurationError(
+                f"retry: expected a RetryPolicy, got {kind}; RetryPolicy(max_attempts=1) is no retry"
+            )
+        check_seconds("timeout", self.timeout, ConfigurationError)
+        check_seconds("deadline", self.deadline, ConfigurationError)
+
+    def overridden(self, overrides: OptionOverrides, *, has_key: bool) -> Self:
+        """These options with some changed. Headers are added to those there are."""
+        headers = {**self.headers, **check_headers(overrides.get("headers", {}), has_key=has_key)}
+        changed = OptionOverrides(**overrides)
+        changed["headers"] = headers
+        return replace(self, **changed)
+
+
+def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
+    """Refuses, with `error`, a time limit that is neither None nor a positive, finite number."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise error(f"{name}: expected seconds as a number, or None for no limit; got {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")

@@ -1,0 +1,190 @@
+"""SyncRerankClient: the same client for code without an event loop."""
+
+import asyncio
+import logging
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from pydantic import SecretStr
+
+from ._background import background
+from ._stack.connections import CLOSING_SECONDS
+from .core import Core
+from .documents import Document, ImageDocument, Query, TextDocument
+from .errors import ConfigurationError
+from .models import RerankResponse
+from .options import CLIENT_DEFAULT, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, ClientDefault, OptionOverrides
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import httpx
+
+D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
+T = TypeVar("T")
+
+_logger = logging.getLogger("jina_rerank")
+
+
+class SyncRerankClient:
+    """RerankClient's methods, blocking: for scripts, threads and notebooks.
+
+    All sync clients of a process share one event loop on a daemon thread, which starts with the first call. One
+    client serves any number of threads; Ctrl-C cancels the call that waits; a client that is never closed delays no
+    exit; after a fork, the child starts anew.
+
+    Args:
+        http_client: A function without arguments that makes an `httpx.AsyncClient`. It is called on the background
+            loop, and its client is closed with this one.
+
+    The other arguments are those of RerankClient.
+
+    Raises:
+        ConfigurationError: An argument, or a variable, breaks a rule.
+    """
+
+    def __init__(
+        self,
+        api_key: str | SecretStr | None = None,
+        *,
+        base_url: str | None = None,
+        model: str | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        deadline: float | None = DEFAULT_DEADLINE,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+        trust_env: bool = True,
+        allow_insecure: bool = False,
+        http_client: "Callable[[], httpx.AsyncClient] | None" = None,
+    ) -> None:
+        if http_client is not None and not callable(http_client):
+            raise ConfigurationError(
+                "http_client: a sync client takes a function that makes an httpx.AsyncClient, because it must be made "
+                "on the background loop; pass lambda: httpx.AsyncClient(...)"
+            )
+        self._core = Core.create(
+            api_key,
+            base_url=base_url,
+            model=model,
+            timeout=timeout,
+            deadline=deadline,
+            retry=retry,
+            headers=headers,
+            proxy=proxy,
+            verify=verify,
+            trust_env=trust_env,
+            allow_insecure=allow_insecure,
+            http_client=http_client,
+        )
+
+    @overload
+    def rerank(
+        self,
+        query: Query,
+        documents: Sequence[D],
+        *,
+        key: None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[D]: ...
+
+    @overload
+    def rerank(
+        self,
+        query: Query,
+        documents: Sequence[T],
+        *,
+        key: Callable[[T], Document],
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[T]: ...
+
+    def rerank(
+        self,
+        query: Query,
+        documents: Sequence[Any],
+        *,
+        key: Callable[[Any], Document] | None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[Any]:
+        """Orders documents by their relevance to a query: RerankClient.rerank, blocking.
+
+        Arguments, result and errors are the same. `key` is called in the calling thread.
+        """
+        _mention_running_loop()
+        call = self._core.prepare(
+            query,
+            documents,
+            key=key,
+            model=model,
+            top_n=top_n,
+            deadline=deadline,
+            return_embeddings=return_embeddings,
+            max_doc_length=max_doc_length,
+            extra_body=extra_body,
+        )
+        return background.run(self._core.perform(call), deadline=call.wire.deadline)
+
+    def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
+        """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
+
+        What is left out stays as it is; headers are added to those there are. Closing a clone closes nothing.
+
+        Raises:
+            ConfigurationError: A value breaks a rule.
+        """
+        clone = object.__new__(type(self))
+        clone._core = self._core.with_options(options)
+        return clone
+
+    def close(self) -> None:
+        """Closes the client: calls in flight in other threads end with ClientClosedError, and so do later ones."""
+        if background.started:
+            background.run(self._core.aclose(), deadline=CLOSING_SECONDS)
+        else:
+            self._core.close_elsewhere()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self._core!r}"
+
+
+_mentioned = threading.Event()
+
+
+def _mention_running_loop() -> None:
+    """Says, once per process, that an event loop stands still meanwhile. In a notebook that is as it should be."""
+    if _mentioned.is_set():
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    _mentioned.set()
+    if "ipykernel" not in sys.modules:
+        _logger.warning("SyncRerankClient blocks the event loop that runs in this thread; use RerankClient there")

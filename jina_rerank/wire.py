@@ -1,0 +1,222 @@
+"""The codec: a request to bytes, an answer to a ranking or an error. Pure: no I/O and no clock.
+
+The answer's shape is that of the hosted API, or of any server that speaks its wire (docs/servers.md lists them).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from ._json import is_array, is_object
+from .documents import WireDocument
+from .errors import InvalidRequestError, ResponseFormatError
+from .models import Usage
+
+
+@dataclass(slots=True)
+class WireRequest:
+    """What one call sends, checked and ready to encode."""
+
+    model: str
+    query: WireDocument
+    documents: list[WireDocument]
+    top_n: int | None = None
+    return_embeddings: bool | None = None
+    max_doc_length: int | None = None
+    extra_body: Mapping[str, Any] | None = None
+    deadline: float | None = None
+    """Seconds for the whole call; None for no end."""
+    attempts: int = 0
+    """HTTP requests sent so far: counted where they are sent."""
+
+
+@dataclass(slots=True)
+class Ranking:
+    """A checked answer as columns: the documents' positions, best first, and the score of each."""
+
+    indices: list[int]
+    scores: list[float]
+    embeddings: list[Sequence[float] | None] | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def encode(request: WireRequest) -> bytes:
+    """The JSON body. What is not set is left out: some servers refuse null.
+
+    Raises:
+        InvalidRequestError: A value cannot be written as JSON.
+    """
+    body: dict[str, Any] = {"model": request.model, "query": request.query, "documents": request.documents}
+    if request.top_n is not None:
+        body["top_n"] = min(request.top_n, len(request.documents))
+    # Said each time, because its default differs between servers and has changed over time.
+    body["return_documents"] = False
+    if request.return_embeddings is not None:
+        body["return_embeddings"] = request.return_embeddings
+    if request.max_doc_length is not None:
+        body["max_doc_length"] = request.max_doc_length
+    if request.extra_body:
+        body.update(request.extra_body)
+    try:
+        return to_json(body)
+    except (PydanticSerializationError, UnicodeEncodeError, RecursionError, ValueError):
+        pass
+    raise InvalidRequestError(f"{_unwritable_field(body)}: it cannot be written as JSON (UTF-8)")
+
+
+def decode(body: bytes, *, documents: int, top_n: int | None, url: str) -> Ranking:
+    """The ranking in the body of a successful answer to a request with `documents` documents.
+
+    Raises:
+        ResponseFormatError: It is not JSON, or it breaks a rule: finite scores, each index once and in range, as many
+            results as asked for.
+    """
+    answer = _parse(body, url)
+    raw = answer if is_array(answer) else _results_field(answer, url)
+    expected = documents if top_n is None else min(top_n, documents)
+    # Some servers do not know top_n and rank them all.
+    if len(raw) not in (expected, documents):
+        raise _broken_rule(f"{expected} results were expected, {len(raw)} came", url)
+    indices, scores, embeddings = _columns(raw, documents, url)
+    order = _best_first(indices, scores)[:expected]
+    fields: dict[str, Any] = answer if is_object(answer) else {}
+    model = fields.get("model")
+    return Ranking(
+        indices=[indices[i] for i in order],
+        scores=[scores[i] for i in order],
+        embeddings=None if embeddings is None else [embeddings[i] for i in order],
+        model=model if isinstance(model, str) else None,
+        usage=_usage(fields),
+        extra={name: value for name, value in fields.items() if name not in _NAMED_FIELDS},
+    )
+
+
+_NAMED_FIELDS: Final = frozenset(("model", "results", "data", "usage"))
+_MOST_TOKENS: Final = 10**15
+
+
+def _parse(body: bytes, url: str) -> Any:
+    if not body.strip():
+        raise ResponseFormatError("the answer is empty", status=200, url=url, should_retry=True)
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        reason = str(error)
+    if body.lstrip()[:1] == b"<":
+        raise ResponseFormatError(
+            "the answer is a page of HTML, not JSON; does base_url name the API?",
+            status=200,
+            url=url,
+            should_retry=False,
+        )
+    # An answer that ends early looks like this too.
+    raise ResponseFormatError(f"the answer is not JSON: {reason}", status=200, url=url, should_retry=True)
+
+
+def _results_field(answer: Any, url: str) -> list[Any]:
+    if is_object(answer):
+        for name in ("results", "data"):
+            results = answer.get(name)
+            if is_array(results):
+                return results
+    raise _broken_rule("it has no list of results", url)
+
+
+def _columns(
+    raw: list[Any], documents: int, url: str
+) -> tuple[list[int], list[float], list[Sequence[float] | None] | None]:
+    try:
+        indices = [result["index"] for result in raw]
+        if raw and "relevance_score" in raw[0]:
+            scores = [result["relevance_score"] for result in raw]
+        else:
+            scores = [result["score"] for result in raw]
+        embeddings = [result.get("embedding") for result in raw] if raw and "embedding" in raw[0] else None
+    except (KeyError, TypeError, AttributeError):
+        raise _broken_rule("each result needs an index and a relevance_score", url) from None
+    if not {type(index) for index in indices} <= {int}:
+        raise _broken_rule("an index is not an integer", url)
+    if indices and not 0 <= min(indices) <= max(indices) < documents:
+        raise _broken_rule(f"an index is not between 0 and {documents - 1}", url)
+    if len(set(indices)) != len(indices):
+        raise _broken_rule("an index appears twice", url)
+    return indices, _finite(scores, "a relevance_score", url), _vectors(embeddings, url)
+
+
+def _finite(numbers: list[Any], what: str, url: str) -> list[float]:
+    if not {type(number) for number in numbers} <= {float, int}:
+        raise _broken_rule(f"{what} is not a number", url)
+    try:
+        floats = list(map(float, numbers))
+    except OverflowError:
+        floats = [math.inf]
+    if not all(map(math.isfinite, floats)):
+        raise _broken_rule(f"{what} is not finite", url)
+    return floats
+
+
+def _vectors(embeddings: list[Any] | None, url: str) -> list[Sequence[float] | None] | None:
+    if embeddings is None:
+        return None
+    vectors: list[Sequence[float] | None] = []
+    for vector in embeddings:
+        if vector is not None and not is_array(vector):
+            raise _broken_rule("an embedding is not a list of numbers", url)
+        vectors.append(None if vector is None else _finite(vector, "a number of an embedding", url))
+    return vectors
+
+
+def _best_first(indices: list[int], scores: list[float]) -> list[int]:
+    """Positions in order of falling score, equal scores by the lower index."""
+    order = sorted(range(len(indices)), key=indices.__getitem__)
+    order.sort(key=scores.__getitem__, reverse=True)
+    return order
+
+
+def _usage(answer: Mapping[str, Any]) -> Usage | None:
+    """The tokens, wherever the server has put them; None where it has not, or not in tokens."""
+    meta = answer.get("meta")
+    candidates = [answer.get("usage"), answer.get("tokens")]
+    if is_object(meta):
+        candidates += [meta.get("tokens"), meta.get("billed_units")]
+    for counts in candidates:
+        if is_object(counts):
+            total = _count(counts, "total_tokens")
+            prompt = _count(counts, "prompt_tokens", "input_tokens")
+            completion = _count(counts, "completion_tokens", "output_tokens")
+            if total is None and prompt is not None:
+                total = prompt + (completion or 0)
+            if total is not None:
+                return Usage(total_tokens=total, prompt_tokens=prompt, completion_tokens=completion)
+    return None
+
+
+def _count(counts: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = counts.get(name)
+        # The bound keeps out infinity, and integers that no float holds.
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS:
+            return int(value)
+    return None
+
+
+def _broken_rule(rule: str, url: str) -> ResponseFormatError:
+    return ResponseFormatError(f"the answer breaks a rule: {rule}", status=200, url=url, should_retry=False)
+
+
+def _unwritable_field(body: Mapping[str, Any]) -> str:
+    """The first field, or document, that JSON cannot hold: a lone surrogate in a text, an object in extra_body."""
+    parts: dict[str, Any] = {name: value for name, value in body.items() if name != "documents"}
+    parts |= {f"documents[{i}]": document for i, document in enumerate(body["documents"])}
+    for name, value in parts.items():
+        try:
+            to_json(value)
+        except (ValueError, RecursionError):
+            return name
+    return "the request"
