@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -108,7 +108,8 @@ def _wire_document(document: object, where: str) -> WireDocument:
         case ImageDocument():
             return {"image": document.image}
         case Mapping():
-            return _wire_mapping(cast(Mapping[Any, Any], document), where)
+            fields: Mapping[Any, Any] = document
+            return _wire_mapping(fields, where)
         case _:
             raise InvalidRequestError(f"{where}: {_EXPECTED}; got {_kind(document)}")
 

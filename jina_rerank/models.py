@@ -49,7 +49,8 @@ def listed(documents: object) -> tuple[Any, ...]:
         raise InvalidRequestError(f"documents: expected a sequence of documents, got one {kind}; put it in a list")
     if not isinstance(documents, Iterable):
         raise InvalidRequestError(f"documents: expected a sequence of documents, got {kind}")
-    return tuple(cast(Iterable[Any], documents))
+    items: Iterable[Any] = documents
+    return tuple(items)
 
 
 class RerankRequest(BaseModel):

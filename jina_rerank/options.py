@@ -57,12 +57,7 @@ class Options:
     def __post_init__(self) -> None:
         if not str(self.model).strip():
             raise ConfigurationError("model: expected the name of a reranker; leave it out for " + DEFAULT_MODEL)
-        retry: object = self.retry
-        if not isinstance(retry, RetryPolicy):
-            kind = type(retry).__name__
-            raise ConfigurationError(
-                f"retry: expected a RetryPolicy, got {kind}; RetryPolicy(max_attempts=1) is no retry"
-            )
+        _check_retry(self.retry)
         check_seconds("timeout", self.timeout, ConfigurationError)
         check_seconds("deadline", self.deadline, ConfigurationError)
 
@@ -82,3 +77,9 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         raise error(f"{name}: expected seconds as a number, or None for no limit; got {type(value).__name__}")
     if not 0 < value < math.inf:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
+
+
+def _check_retry(value: object) -> None:
+    if not isinstance(value, RetryPolicy):
+        kind = type(value).__name__
+        raise ConfigurationError(f"retry: expected a RetryPolicy, got {kind}; RetryPolicy(max_attempts=1) is no retry")
