@@ -9,6 +9,7 @@ from typing import Any, Final, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from ._narrow import is_mapping
 from .errors import InvalidRequestError
 
 WireDocument: TypeAlias = str | dict[str, str]
@@ -107,9 +108,8 @@ def _wire_document(document: object, where: str) -> WireDocument:
             return document.text
         case ImageDocument():
             return {"image": document.image}
-        case Mapping():
-            fields: Mapping[Any, Any] = document
-            return _wire_mapping(fields, where)
+        case _ if is_mapping(document):
+            return _wire_mapping(document, where)
         case _:
             raise InvalidRequestError(f"{where}: {_EXPECTED}; got {_kind(document)}")
 

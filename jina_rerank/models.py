@@ -1,6 +1,6 @@
 """What goes into a call and what comes out: the request, and the response generic in the caller's documents."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
+from ._narrow import is_iterable
 from .documents import Document, Query, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
 
@@ -47,10 +48,9 @@ def listed(documents: object) -> tuple[Any, ...]:
     kind = type(documents).__name__
     if isinstance(documents, _SINGLE):
         raise InvalidRequestError(f"documents: expected a sequence of documents, got one {kind}; put it in a list")
-    if not isinstance(documents, Iterable):
-        raise InvalidRequestError(f"documents: expected a sequence of documents, got {kind}")
-    items: Iterable[Any] = documents
-    return tuple(items)
+    if is_iterable(documents):
+        return tuple(documents)
+    raise InvalidRequestError(f"documents: expected a sequence of documents, got {kind}")
 
 
 class RerankRequest(BaseModel):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
-from ._json import is_array, is_object
+from ._narrow import is_array, is_object
 from .errors import (
     APIStatusError,
     AuthenticationError,

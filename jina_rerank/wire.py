@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from ._json import is_array, is_object
+from ._narrow import is_array, is_object
 from .documents import WireDocument
 from .errors import InvalidRequestError, ResponseFormatError
 from .models import Usage
