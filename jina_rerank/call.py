@@ -1,10 +1,12 @@
 """The two ends of a call: from the caller's arguments to what is sent, and from the ranking to the response."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .documents import Document, Query, is_blank, wire_documents, wire_query
+from .catalog import find_model
+from .documents import Document, Query, is_blank, is_image, wire_documents, wire_query
 from .errors import InvalidRequestError
 from .models import RerankRequest, RerankResponse, RerankResult, build_request, listed
 from .options import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
@@ -37,8 +39,9 @@ def open_call(
     max_doc_length: int | None,
     extra_body: Mapping[str, Any] | None,
     options: Options,
+    hosted: bool,
 ) -> Call[T]:
-    """A call from the arguments of `rerank`.
+    """A call from the arguments of `rerank`; `hosted` says that it goes to Jina's own API.
 
     Raises:
         InvalidRequestError: They break a rule.
@@ -57,7 +60,10 @@ def open_call(
         deadline = options.deadline
     else:
         check_seconds("deadline", deadline, InvalidRequestError)
-    return _as_call(request, items, deadline=deadline, options=options)
+    call = _as_call(request, items, deadline=deadline, options=options)
+    if hosted:
+        _check_against_catalogue(call.wire)
+    return call
 
 
 def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | None, options: Options) -> Call[T]:
@@ -78,6 +84,19 @@ def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | No
             deadline=deadline,
         ),
     )
+
+
+def _check_against_catalogue(wire: WireRequest) -> None:
+    """What the hosted API is known to refuse, or to give up soon; other servers know best what they serve."""
+    model = find_model(wire.model)
+    if model is None:
+        return
+    wire.model = model.name  # the API takes the name without a prefix
+    if model.replaced_by is not None:
+        # Four frames up: this function, open_call, the client's method, and its caller.
+        warnings.warn(f"{model.name} is deprecated by Jina; use {model.replaced_by}", DeprecationWarning, stacklevel=4)
+    if not model.images and (is_image(wire.query) or any(map(is_image, wire.documents))):
+        raise InvalidRequestError(f"documents: {model.name} reads no images; use jina-reranker-m0, or send texts")
 
 
 def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:

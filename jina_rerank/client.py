@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from pydantic import SecretStr
 
+from .call import open_call
 from .core import Core
 from .documents import Document, ImageDocument, Query, TextDocument
 from .models import RerankResponse
@@ -149,7 +150,7 @@ class RerankClient:
             ResponseFormatError: The answer is not a valid ranking.
             ClientClosedError: The client is closed.
         """
-        call = self._core.prepare(
+        call = open_call(
             query,
             documents,
             key=key,
@@ -159,6 +160,8 @@ class RerankClient:
             return_embeddings=return_embeddings,
             max_doc_length=max_doc_length,
             extra_body=extra_body,
+            options=self._core.options,
+            hosted=self._core.hosted,
         )
         return await self._core.perform(call)
 

@@ -3,9 +3,8 @@
 import os
 import platform
 import ssl
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
 
 from pydantic import SecretStr
 
@@ -16,13 +15,12 @@ from ._stack.lanes import transport_opener
 from ._stack.retrying import with_retry
 from ._stack.timing import with_deadline, with_timeout
 from ._version import __version__
-from .call import Call, open_call, respond
-from .catalog import DEFAULT_MODEL, find_model
-from .documents import Document, Query, is_image
+from .call import Call, respond
+from .catalog import DEFAULT_MODEL
 from .endpoint import Endpoint, check_headers, resolve_endpoint
-from .errors import InvalidRequestError, RerankError
+from .errors import RerankError
 from .models import RerankResponse
-from .options import ClientDefault, OptionOverrides, Options
+from .options import OptionOverrides, Options
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ _OWN_HEADERS: Final = {
 
 
 class Core:
-    """What a client and its facade do, without a colour of its own: `prepare` here and now, `perform` on a loop."""
+    """What a client and its facade have in common."""
 
     __slots__ = ("_closes", "_connections", "_endpoint", "_send", "options")
 
@@ -91,44 +89,15 @@ class Core:
         send = http_attempt(connections, self._endpoint, headers)
         return with_deadline(with_retry(with_timeout(send, options.timeout, url), options.retry), connections, url)
 
+    @property
+    def hosted(self) -> bool:
+        """Whether this is a client of Jina's own API."""
+        return self._endpoint.hosted
+
     def with_options(self, overrides: OptionOverrides) -> Self:
         """A core with other options over the same connections; closing it closes nothing."""
         options = self.options.overridden(overrides, has_key=self._endpoint.api_key is not None)
         return type(self)(self._endpoint, options, self._connections, closes=False)
-
-    def prepare(
-        self,
-        query: Query,
-        documents: Iterable[T],
-        *,
-        key: Callable[[T], Document] | None,
-        model: str | None,
-        top_n: int | None,
-        deadline: float | ClientDefault | None,
-        return_embeddings: bool | None,
-        max_doc_length: int | None,
-        extra_body: Mapping[str, Any] | None,
-    ) -> Call[T]:
-        """Checks a call's arguments; nothing is sent.
-
-        Raises:
-            InvalidRequestError: They break a rule.
-        """
-        call = open_call(
-            query,
-            documents,
-            key=key,
-            model=model,
-            top_n=top_n,
-            deadline=deadline,
-            return_embeddings=return_embeddings,
-            max_doc_length=max_doc_length,
-            extra_body=extra_body,
-            options=self.options,
-        )
-        if self._endpoint.hosted:
-            _check_against_catalogue(call)
-        return call
 
     async def perform(self, call: Call[T]) -> RerankResponse[T]:
         """Carries a call out.
@@ -161,16 +130,3 @@ class Core:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a rerank client holds connections and a key, and cannot be pickled; make one in each process")
-
-
-def _check_against_catalogue(call: Call[Any]) -> None:
-    """What the hosted API is known to refuse, or to give up soon; other servers know best what they serve."""
-    model = find_model(call.wire.model)
-    if model is None:
-        return
-    call.wire.model = model.name  # the API takes the name without a prefix
-    if model.replaced_by is not None:
-        # Four frames up: this function, prepare, the client's method, and there its caller.
-        warnings.warn(f"{model.name} is deprecated by Jina; use {model.replaced_by}", DeprecationWarning, stacklevel=4)
-    if not model.images and (is_image(call.wire.query) or any(map(is_image, call.wire.documents))):
-        raise InvalidRequestError(f"documents: {model.name} reads no images; use jina-reranker-m0, or send texts")

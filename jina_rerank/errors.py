@@ -109,7 +109,7 @@ class ClientClosedError(RerankError):
 
 
 class DeadlineExceededError(RerankError, TimeoutError):
-    """The call's `deadline` passed. The failure before it, if any, is its `__cause__`."""
+    """The call's `deadline` passed. If an attempt had failed before, the message says how."""
 
 
 class APIConnectionError(RerankError):

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from ._background import background
 from ._stack.connections import CLOSING_SECONDS
+from .call import open_call
 from .core import Core
 from .documents import Document, ImageDocument, Query, TextDocument
 from .errors import ConfigurationError
@@ -130,7 +131,7 @@ class SyncRerankClient:
         Arguments, result and errors are the same. `key` is called in the calling thread.
         """
         _mention_running_loop()
-        call = self._core.prepare(
+        call = open_call(
             query,
             documents,
             key=key,
@@ -140,6 +141,8 @@ class SyncRerankClient:
             return_embeddings=return_embeddings,
             max_doc_length=max_doc_length,
             extra_body=extra_body,
+            options=self._core.options,
+            hosted=self._core.hosted,
         )
         return background.run(self._core.perform(call), deadline=call.wire.deadline)
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ._narrow import is_array, is_object
 from .documents import WireDocument
-from .errors import InvalidRequestError, ResponseFormatError
+from .errors import InvalidRequestError, RerankError, ResponseFormatError
 from .models import Usage
 
 
@@ -31,6 +31,8 @@ class WireRequest:
     """Seconds for the whole call; None for no end."""
     attempts: int = 0
     """HTTP requests sent so far: counted where they are sent."""
+    failure: RerankError | None = None
+    """How the last attempt failed, kept for the error of a deadline."""
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from ..endpoint import Endpoint
 from ..errors import (
     APIConnectionError,
     APITimeoutError,
+    ConfigurationError,
     InvalidRequestError,
     RerankError,
     ResponseFormatError,
@@ -70,7 +71,7 @@ _FOREIGN: Final = (
 def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHeaders) -> Send:
     """Sends a request once."""
     secret = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else None
-    url = httpx.URL(endpoint.url)
+    url = _checked_url(endpoint.url)
 
     async def send_once(request: WireRequest) -> Ranking:
         body = encode(request)
@@ -99,6 +100,14 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         raise failure
 
     return send_once
+
+
+def _checked_url(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        reason = str(error)
+    raise ConfigurationError(f"base_url: {reason}")
 
 
 async def read_answer(response: httpx.Response) -> Answer:

@@ -1,0 +1,37 @@
+"""Fixtures for all tests: the event loops, and an environment without keys and proxies."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .servers import RawServer
+
+BACKENDS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    pytest.param(("trio", {}), id="trio"),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Every test marked `anyio` runs on each of these."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the machine reaches a client."""
+    names = ["JINA_API_KEY", "JINA_RERANK_BASE_URL", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_PROXY", "no_proxy"]
+    for scheme in ("HTTP", "HTTPS", "ALL"):
+        names += [f"{scheme}_PROXY", f"{scheme.lower()}_proxy"]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def raw_server() -> Iterator[RawServer]:
+    """A server on raw sockets that plays whatever bytes a test scripts."""
+    with RawServer() as server:
+        yield server
