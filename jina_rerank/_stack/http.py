@@ -4,8 +4,9 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple, Self
 
 import anyio
 import httpx
@@ -28,6 +29,10 @@ MAX_REQUEST_BYTES: Final = 64 * 2**20
 """The largest body sent. No server documents its limit; what is above this is a mistake rather than a list."""
 MAX_ANSWER_BYTES: Final = 64 * 2**20
 """The largest answer read, counted after decompression: a thousand results with vectors take about 10 MiB."""
+
+
+_CHUNKS_LEFT: Final = 64
+"""How many chunks an abandoned answer may still hold: h11 gives at most those of one read of 64 KiB."""
 
 
 class Answer(NamedTuple):
@@ -65,6 +70,7 @@ _FOREIGN: Final = (
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.EndOfStream,
+    UnicodeError,  # of a host name that DNS cannot hold
 )
 
 
@@ -83,9 +89,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         request.attempts += 1
         failure: RerankError
         try:
-            answer = await transport.exchange(
-                httpx.Request("POST", url, headers=headers.httpx, content=body, extensions=_NO_TIMEOUTS)
-            )
+            answer = await transport.exchange(_post(url, headers, body))
         except _FOREIGN as error:
             failure = translate(error, endpoint.url)
         else:
@@ -100,6 +104,35 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         raise failure
 
     return send_once
+
+
+def _post(url: httpx.URL, headers: SecretHeaders, body: bytes) -> httpx.Request:
+    request = httpx.Request("POST", url, headers=headers.httpx, content=body, extensions=_NO_TIMEOUTS)
+    request.stream = OneChunk(body)
+    return request
+
+
+class OneChunk(httpx.AsyncByteStream):
+    """A body in one piece. Unlike httpx's own it is no async generator: trio minds those that a failure leaves open."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._body)
+
+
+class _Once:
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def _checked_url(url: str) -> httpx.URL:
@@ -137,17 +170,30 @@ async def _read_body(response: httpx.Response, encoding: str) -> bytes:
     stream = response.stream
     if not isinstance(stream, httpx.AsyncByteStream):
         raise TypeError("http_client: its transport gives an answer that cannot be read asynchronously")
+    raw_chunks = stream.__aiter__()
     chunks: list[bytes] = []
     size = 0
-    async for raw in stream:
-        chunk = inflate(raw, MAX_ANSWER_BYTES + 1 - size)
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise ResponseFormatError(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes", should_retry=False)
+    try:
+        async for raw in raw_chunks:
+            chunk = inflate(raw, MAX_ANSWER_BYTES + 1 - size)
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise ResponseFormatError(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes", should_retry=False)
+    except ResponseFormatError:
+        await _abandon(response, raw_chunks)
+        raise
     if chunks:
         inflate(b"", 0)
     return b"".join(chunks)
+
+
+async def _abandon(response: httpx.Response, raw_chunks: AsyncIterator[bytes]) -> None:
+    """Closes an answer in the middle. Its generators are run to their end, because trio minds those that are not."""
+    await response.aclose()
+    with suppress(*_FOREIGN, StopAsyncIteration):
+        for _ in range(_CHUNKS_LEFT):
+            await raw_chunks.__anext__()
 
 
 def _decompressor(encoding: str) -> Callable[[bytes, int], bytes]:
@@ -187,6 +233,8 @@ def translate(error: BaseException, url: str) -> APIConnectionError:
             # EAI_AGAIN is the resolver's own trouble; any other answer is that there is no such host.
             passing = cause.errno == socket.EAI_AGAIN
             return APIConnectionError(f"the host was not found: {cause.strerror}", url=url, should_retry=passing)
+    if isinstance(error, UnicodeError):
+        return APIConnectionError("the host was not found: it is no name of a host", url=url, should_retry=False)
     if isinstance(error, httpx.TimeoutException):
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
     if isinstance(error, httpx.ProxyError):

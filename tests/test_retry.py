@@ -1,0 +1,305 @@
+"""The retry policy: its decisions as they are, and a client that lives by them, in virtual time."""
+
+import math
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from jina_rerank import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    BadRequestError,
+    ClientClosedError,
+    DeadlineExceededError,
+    RateLimitError,
+    RerankClient,
+    RerankError,
+    RerankResponse,
+    ResponseFormatError,
+    RetryPolicy,
+    ServerError,
+)
+
+from .servers import answer_body
+
+URL = "https://api.jina.ai/v1/rerank"
+OK = httpx.Response(200, content=answer_body(1))
+
+Reply = httpx.Response | Exception | float
+"""What a server does with an attempt: answer, fail, or answer well after some seconds."""
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    """Time that passes only when everybody waits, and then at once."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Server:
+    """Plays a reply for each attempt, the last one again and again, and notes when attempts come."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.replies = replies
+        self.times: list[float] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        reply = self.replies[min(len(self.times), len(self.replies) - 1)]
+        self.times.append(anyio.current_time())
+        if isinstance(reply, Exception):
+            raise reply
+        if isinstance(reply, float):
+            await anyio.sleep(reply)
+            reply = OK
+        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+
+    @property
+    def waits(self) -> list[float]:
+        return [later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)]
+
+    def client(self, **options: Any) -> RerankClient:
+        return RerankClient("jina_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(self)), **options)
+
+
+async def failure(client: RerankClient, **arguments: Any) -> tuple[RerankError, float]:
+    """The error of a call, and the seconds it took."""
+    start = anyio.current_time()
+    async with client:
+        with pytest.raises(RerankError) as caught:
+            await client.rerank("q", ["a"], **arguments)
+    return caught.value, anyio.current_time() - start
+
+
+async def success(client: RerankClient) -> RerankResponse[str]:
+    async with client:
+        return await client.rerank("q", ["a"])
+
+
+def status(code: int, **headers: str) -> httpx.Response:
+    return httpx.Response(code, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
+@pytest.mark.anyio
+async def test_a_passing_trouble_is_tried_again(code: int) -> None:
+    server = Server(status(code), status(code), OK)
+    response = await success(server.client())
+    assert (response.attempts, len(server.times)) == (3, 3)
+
+
+@pytest.mark.parametrize("code", [301, 400, 401, 402, 403, 404, 405, 409, 413, 422, 501, 505])
+@pytest.mark.anyio
+async def test_what_will_not_change_is_not_tried_again(code: int) -> None:
+    server = Server(status(code))
+    error, seconds = await failure(server.client())
+    assert isinstance(error, APIStatusError)
+    assert (error.status, error.attempts, len(server.times), seconds) == (code, 1, 1, 0.0)
+
+
+@pytest.mark.anyio
+async def test_an_outage_ends_after_three_attempts_and_short_waits() -> None:
+    server = Server(status(503))
+    error, _ = await failure(server.client())
+    assert isinstance(error, ServerError)
+    assert error.attempts == len(server.times) == 3
+    assert server.waits[0] <= 0.1
+    assert server.waits[1] <= 0.2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [httpx.ConnectError("no"), httpx.ReadError("cut"), httpx.RemoteProtocolError("cut"), httpx.WriteError("no")],
+)
+@pytest.mark.anyio
+async def test_a_broken_connection_is_tried_again(error: Exception) -> None:
+    server = Server(error, OK)
+    assert (await success(server.client())).attempts == 2
+    last, _ = await failure(Server(error).client())
+    assert isinstance(last, APIConnectionError)
+    assert last.attempts == 3
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ProxyError("407"), httpx.UnsupportedProtocol("x"), httpx.LocalProtocolError("x")]
+)
+@pytest.mark.anyio
+async def test_a_way_that_is_wrong_is_not_tried_again(error: Exception) -> None:
+    last, seconds = await failure(Server(error).client())
+    assert isinstance(last, APIConnectionError)
+    assert (last.attempts, seconds) == (1, 0.0)
+
+
+@pytest.mark.anyio
+async def test_a_malformed_answer_is_asked_for_once_more() -> None:
+    half = httpx.Response(200, content=b'{"results": [')
+    assert (await success(Server(half, OK).client())).attempts == 2
+    error, _ = await failure(Server(half).client())
+    assert isinstance(error, ResponseFormatError)
+    assert error.attempts == 2
+    broken = httpx.Response(200, json={"results": []})
+    error, _ = await failure(Server(broken).client())
+    assert error.attempts == 1
+
+
+@pytest.mark.parametrize(("headers", "seconds"), [({"retry_after": "7"}, 7.0), ({"retry_after_ms": "1500"}, 1.5)])
+@pytest.mark.anyio
+async def test_the_servers_wait_is_kept_to(headers: dict[str, str], seconds: float) -> None:
+    server = Server(status(429, **headers), status(503, **headers), OK)
+    assert (await success(server.client())).attempts == 3
+    assert server.waits == pytest.approx([seconds, seconds])
+
+
+@pytest.mark.anyio
+async def test_a_wait_above_the_cap_or_the_deadline_is_refused_at_once() -> None:
+    error, seconds = await failure(Server(status(429, retry_after="121")).client())
+    assert isinstance(error, RateLimitError)
+    assert (error.retry_after, error.attempts, seconds) == (121.0, 1, 0.0)
+    server = Server(status(429, retry_after="60"))
+    error, seconds = await failure(server.client(), deadline=30)
+    assert (type(error), error.retry_after, seconds) == (RateLimitError, 60.0, 0.0)
+
+
+@pytest.mark.anyio
+async def test_a_wait_that_the_callers_own_scope_cuts_off_is_not_begun() -> None:
+    server = Server(status(503, retry_after="60"))
+    with anyio.fail_after(30):
+        error, seconds = await failure(server.client(deadline=None))
+    assert (type(error), seconds) == (ServerError, 0.0)
+
+
+@pytest.mark.anyio
+async def test_the_servers_word_on_retrying_wins() -> None:
+    error, _ = await failure(Server(status(503, x_should_retry="false")).client())
+    assert error.attempts == 1
+    assert (await success(Server(status(400, x_should_retry="true"), OK).client())).attempts == 2
+    error, _ = await failure(Server(status(400, x_should_retry="perhaps")).client())
+    assert (type(error), error.attempts) == (BadRequestError, 1)
+
+
+@pytest.mark.anyio
+async def test_one_attempt_is_no_retry() -> None:
+    client = Server(status(503)).client(retry=RetryPolicy(max_attempts=1))
+    error, seconds = await failure(client)
+    assert (error.attempts, seconds) == (1, 0.0)
+
+
+@pytest.mark.anyio
+async def test_each_attempt_has_its_timeout_and_the_next_may_succeed() -> None:
+    server = Server(100.0, 59.0)
+    response = await success(server.client())
+    assert response.attempts == 2
+    assert 60 <= server.waits[0] <= 60.1
+    error, seconds = await failure(Server(2.0).client(timeout=1))
+    assert isinstance(error, APITimeoutError)
+    assert isinstance(error, TimeoutError)
+    assert error.attempts == 3
+    assert 3 <= seconds <= 3.3
+
+
+@pytest.mark.anyio
+async def test_the_deadline_ends_a_call_in_an_attempt_and_says_what_went_before() -> None:
+    server = Server(status(503), 1e6)
+    error, seconds = await failure(server.client(timeout=None), deadline=5)
+    assert isinstance(error, DeadlineExceededError)
+    assert isinstance(error, TimeoutError)
+    assert (error.attempts, seconds) == (2, 5.0)
+    assert "deadline of 5 s" in error.message
+    assert "Service Unavailable" in error.message
+
+
+@pytest.mark.anyio
+async def test_the_clients_deadline_is_180_seconds_and_none_is_none() -> None:
+    error, seconds = await failure(Server(1e6).client(timeout=None))
+    assert (type(error), seconds) == (DeadlineExceededError, 180.0)
+    async with Server(1e5).client(timeout=None) as slow:
+        assert (await slow.rerank("q", ["a"], deadline=None)).attempts == 1
+        assert (await slow.with_options(deadline=None).rerank("q", ["a"])).attempts == 1
+
+
+@pytest.mark.anyio
+async def test_the_callers_own_cancellation_passes_untouched() -> None:
+    server = Server(1e6)
+    async with server.client() as client:
+        with anyio.move_on_after(3) as scope:
+            await client.rerank("q", ["a"])
+    assert scope.cancelled_caught
+    assert len(server.times) == 1
+
+
+@pytest.mark.anyio
+async def test_concurrent_calls_do_not_mix_up_their_attempts() -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        seen[request.content] = seen.get(request.content, 0) + 1
+        await anyio.sleep(0.1)
+        return status(503) if seen[request.content] < 3 else httpx.Response(200, content=answer_body(1))
+
+    async def call(i: int) -> None:
+        attempts[i] = (await client.rerank(f"query {i}", ["a"])).attempts
+
+    seen: dict[bytes, int] = {}
+    attempts: dict[int, int] = {}
+    client = RerankClient("jina_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    async with anyio.create_task_group() as tasks:
+        for i in range(50):
+            tasks.start_soon(call, i)
+    assert attempts == dict.fromkeys(range(50), 3)
+
+
+@pytest.mark.anyio
+async def test_closing_ends_the_calls_in_flight() -> None:
+    errors: list[RerankError] = []
+
+    async def call() -> None:
+        with pytest.raises(ClientClosedError) as caught:
+            await client.rerank("q", ["a"])
+        errors.append(caught.value)
+
+    waiting, sleeping = Server(1e6), Server(status(503, retry_after="100"))
+    for server in (waiting, sleeping):
+        client = server.client(timeout=None)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(call)
+            await anyio.sleep(1)
+            await client.aclose()
+            assert anyio.current_time() == server.times[0] + 1
+    assert [error.attempts for error in errors] == [1] * 10
+
+
+DECISIONS: list[tuple[RerankError, bool]] = [
+    (APIConnectionError("x"), True),
+    (APITimeoutError("x"), True),
+    (APIConnectionError("x", should_retry=False), False),
+    (ServerError("x", status=503), True),
+    (ServerError("x", status=501), False),
+    (ServerError("x", status=503, retry_after=120), True),
+    (ServerError("x", status=503, retry_after=120.1), False),
+    (BadRequestError("x", status=400), False),
+    (BadRequestError("x", status=400, should_retry=True), True),
+    (ResponseFormatError("x"), False),
+    (ResponseFormatError("x", should_retry=True), True),
+    (DeadlineExceededError("x"), False),
+    (ClientClosedError("x"), False),
+]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(("error", "retryable"), DECISIONS)
+def test_the_policy_decides_without_a_clock(error: RerankError, retryable: bool) -> None:
+    assert RetryPolicy().retryable(error) is retryable
+
+
+@pytest.mark.smoke
+def test_waits_grow_from_their_scale_to_their_cap() -> None:
+    policy = RetryPolicy()
+    failed, throttled = ServerError("x", status=503), RateLimitError("x", status=429)
+    assert [policy.delay(n, failed, 1.0) for n in (1, 2, 3)] == [0.1, 0.2, 0.4]
+    assert [policy.delay(n, throttled, 0.5) for n in (1, 2, 3)] == [0.5, 1.0, 2.0]
+    assert policy.delay(10_000, failed, 1.0) == 8.0
+    assert policy.delay(1, RateLimitError("x", status=429, retry_after=33.0), 0.5) == 33.0
+    assert policy.next_delay([failed, failed, failed], 1.0) is None
+    assert RetryPolicy(max_attempts=10**9).delay(10**6, failed, 0.0) == 0.0
+    assert math.isfinite(RetryPolicy(base_delay=1e300, max_delay=1e308).delay(10**6, failed, 1.0))

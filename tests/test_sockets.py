@@ -1,0 +1,326 @@
+"""Real sockets: answers that are cut, slow, compressed or huge, and connections that go away."""
+
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import trustme
+
+from jina_rerank import (
+    APIConnectionError,
+    APITimeoutError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    RerankClient,
+    RerankError,
+    ResponseFormatError,
+    RetryPolicy,
+    ServerError,
+)
+
+from .servers import Play, RawServer, answer_body, http, reset, send, send_and_close, silence, trickle
+
+pytestmark = pytest.mark.anyio
+
+GOOD = http(answer_body(2))
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+FAST = RetryPolicy(base_delay=0.001)
+
+
+async def rerank(server: RawServer, **options: Any) -> Any:
+    async with RerankClient("jina_key", base_url=server.url, retry=FAST, **options) as client:
+        return await client.rerank("q", ["a", "b"])
+
+
+CUTS: dict[str, Play] = {
+    "closed before an answer": send_and_close(),
+    "reset before an answer": reset,
+    "half of the headers": send_and_close(GOOD[:40]),
+    "half of the body": send_and_close(GOOD[:-20]),
+    "half of a chunk": send_and_close(CHUNKED + b"ff\r\n{"),
+    "a chunk of no size": send_and_close(CHUNKED + b"zz\r\n"),
+    "no HTTP at all": send_and_close(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "half of JSON, ended by closing": send_and_close(UNTIL_CLOSE + answer_body(2)[:-9]),
+    "half of gzip": send_and_close(http(gzip.compress(answer_body(2))[:-12], content_encoding="gzip")),
+    "nothing in a good answer": send(http(b"")),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+async def test_a_cut_answer_is_asked_for_again(raw_server: RawServer, cut: Play) -> None:
+    raw_server.plays = [cut, send(GOOD)]
+    response = await rerank(raw_server)
+    assert response.documents == ["b", "a"]
+    assert response.attempts == len(raw_server.requests) == 2
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+async def test_an_answer_that_is_always_cut_is_a_typed_error(raw_server: RawServer, cut: Play) -> None:
+    raw_server.plays = [cut]
+    with pytest.raises((APIConnectionError, ResponseFormatError)) as caught:
+        await rerank(raw_server)
+    assert caught.value.attempts == len(raw_server.requests)
+    assert caught.value.attempts == (2 if isinstance(caught.value, ResponseFormatError) else 3)
+    assert "jina_key" not in str(caught.value)
+
+
+TRICKLES = {
+    "an answer": GOOD,
+    "a header": b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 10_000,
+    "informational answers": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1_000,
+    "chunks": CHUNKED + b"1\r\n \r\n" * 1_000,
+}
+
+
+@pytest.mark.parametrize("data", TRICKLES.values(), ids=TRICKLES)
+async def test_a_server_that_trickles_cannot_hold_a_call(raw_server: RawServer, data: bytes) -> None:
+    raw_server.plays = [trickle(data)]
+    start = time.monotonic()
+    with pytest.raises(APITimeoutError) as caught:
+        await rerank(raw_server, timeout=0.2)
+    assert 0.6 <= time.monotonic() - start < 3
+    assert caught.value.attempts == len(raw_server.requests) == 3
+
+
+async def test_a_server_that_never_answers_is_left_at_the_deadline(raw_server: RawServer) -> None:
+    raw_server.plays = [silence]
+    start = time.monotonic()
+    with pytest.raises(DeadlineExceededError, match="deadline of 0.3 s"):
+        await rerank(raw_server, deadline=0.3)
+    assert 0.3 <= time.monotonic() - start < 2
+    assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 5)
+
+
+async def test_a_server_that_does_not_accept_is_left_at_the_timeout() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        client = RerankClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2, retry=FAST)
+        with pytest.raises(APITimeoutError) as caught:
+            await client.rerank("q", ["a"])
+        assert caught.value.attempts == 3
+        await client.aclose()
+        for filler in fillers:
+            filler.close()
+
+
+async def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with RerankClient(base_url=url, retry=FAST) as client:
+        with pytest.raises(APIConnectionError, match="no connection: ") as caught:
+            await client.rerank("q", ["a"])
+    assert caught.value.attempts == 3
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".com"])
+async def test_a_host_that_is_not_there_is_not_looked_for_again(host: str) -> None:
+    async with RerankClient(base_url=f"https://{host}", retry=RetryPolicy(base_delay=60)) as client:
+        with pytest.raises(APIConnectionError, match="host was not found") as caught:
+            await client.rerank("q", ["a"], deadline=20)
+    assert caught.value.attempts == 1
+
+
+async def test_connections_are_kept_and_used_again(raw_server: RawServer) -> None:
+    raw_server.plays = [send(GOOD)]
+    async with RerankClient(base_url=raw_server.url) as client:
+        for _ in range(20):
+            await client.rerank("q", ["a", "b"])
+    assert (raw_server.connections, len(raw_server.requests)) == (1, 20)
+
+
+async def test_a_server_that_closes_after_each_answer_costs_no_call(raw_server: RawServer) -> None:
+    raw_server.plays = [send_and_close(GOOD)]
+    async with RerankClient(base_url=raw_server.url, retry=FAST) as client:
+        responses = [await client.rerank("q", ["a", "b"]) for _ in range(200)]
+    assert [response.documents for response in responses] == [["b", "a"]] * 200
+
+
+async def test_a_cancelled_call_takes_its_connection_with_it(raw_server: RawServer) -> None:
+    raw_server.plays = [silence, send(GOOD)]
+    async with RerankClient(base_url=raw_server.url) as client:
+        with anyio.move_on_after(0.2) as scope:
+            await client.rerank("q", ["a", "b"])
+        assert scope.cancelled_caught
+        assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 5)
+        assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
+    assert raw_server.connections == 2
+
+
+async def test_many_calls_at_once_each_get_their_own_answer(raw_server: RawServer) -> None:
+    def play(connection: socket.socket) -> None:
+        connection.sendall(GOOD)
+
+    raw_server.plays = [play]
+    documents: dict[int, list[str]] = {}
+
+    async def call(i: int) -> None:
+        documents[i] = (await client.rerank("q", [f"a{i}", f"b{i}"])).documents
+
+    async with RerankClient(base_url=raw_server.url) as client:
+        async with anyio.create_task_group() as tasks:
+            for i in range(100):
+                tasks.start_soon(call, i)
+    assert documents == {i: [f"b{i}", f"a{i}"] for i in range(100)}
+
+
+async def test_gzip_is_read_and_other_compression_is_named(raw_server: RawServer) -> None:
+    raw_server.plays = [
+        send(http(gzip.compress(answer_body(2)), content_encoding="gzip")),
+        send(http(answer_body(2), content_encoding="br")),
+        send(http(answer_body(2), content_encoding="gzip")),
+        send(http(gzip.compress(gzip.compress(answer_body(2))), content_encoding="gzip, gzip")),
+    ]
+    assert (await rerank(raw_server)).documents == ["b", "a"]
+    for reason in ("'br'; gzip was offered", "compression of the answer is broken", "'gzip, gzip'"):
+        with pytest.raises(ResponseFormatError, match=reason) as caught:
+            await rerank(raw_server)
+        assert caught.value.attempts == 1
+
+
+async def test_an_answer_without_end_is_left_at_the_cap(raw_server: RawServer) -> None:
+    bomb = gzip.compress(b" " * (65 * 2**20), compresslevel=1)
+    raw_server.plays = [send(http(bomb, content_encoding="gzip"))]
+    with pytest.raises(ResponseFormatError, match="larger than 67,108,864 bytes") as caught:
+        await rerank(raw_server)
+    assert caught.value.attempts == 1
+
+
+async def test_a_refusal_whose_body_is_broken_is_still_that_refusal(raw_server: RawServer) -> None:
+    raw_server.plays = [send(http(b"no gzip", 501, content_encoding="gzip"))]
+    with pytest.raises(ServerError) as caught:
+        await rerank(raw_server)
+    assert caught.value.status == 501
+
+
+async def test_a_request_above_the_cap_is_not_sent(raw_server: RawServer) -> None:
+    raw_server.plays = [send(GOOD)]
+    async with RerankClient(base_url=raw_server.url) as client:
+        with pytest.raises(InvalidRequestError, match="the most is 67,108,864"):
+            await client.rerank("q", ["x" * (64 * 2**20)])
+    assert raw_server.requests == []
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_url(authority: trustme.CA) -> Iterator[str]:
+    """A server with a certificate of an authority that nobody knows, for localhost alone."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                    with context.wrap_socket(connection, server_side=True) as secure:
+                        secure.recv(65536)
+                        secure.sendall(GOOD)
+                except ssl.SSLError:
+                    continue
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"https://localhost:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+async def test_a_certificate_that_is_not_trusted_is_not_tried_twice(tls_url: str) -> None:
+    async with RerankClient("jina_key", base_url=tls_url) as client:
+        with pytest.raises(APIConnectionError, match="certificate is not valid: .*issuer") as caught:
+            await client.rerank("q", ["a", "b"])
+    assert caught.value.attempts == 1
+
+
+async def test_a_certificate_for_another_host_is_not_trusted(tls_url: str, authority: trustme.CA) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    url = tls_url.replace("localhost", "127.0.0.1")
+    async with RerankClient("jina_key", base_url=url, verify=context) as client:
+        with pytest.raises(APIConnectionError, match="certificate is not valid: .*IP address"):
+            await client.rerank("q", ["a", "b"])
+
+
+Trust = Callable[[trustme.CA, Any, pytest.MonkeyPatch], dict[str, Any]]
+
+
+def _by_context(authority: trustme.CA, _: Any, __: pytest.MonkeyPatch) -> dict[str, Any]:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return {"verify": context}
+
+
+def _by_file(authority: trustme.CA, path: Any, _: pytest.MonkeyPatch) -> dict[str, Any]:
+    authority.cert_pem.write_to_path(path)
+    return {"verify": str(path)}
+
+
+def _by_variable(authority: trustme.CA, path: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    authority.cert_pem.write_to_path(path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    return {}
+
+
+def _not_at_all(_: trustme.CA, __: Any, ___: pytest.MonkeyPatch) -> dict[str, Any]:
+    return {"verify": False}
+
+
+@pytest.mark.parametrize("trust", [_by_context, _by_file, _by_variable, _not_at_all])
+async def test_trust_can_be_given(
+    tls_url: str, authority: trustme.CA, trust: Trust, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = trust(authority, tmp_path / "authority.pem", monkeypatch)
+    async with RerankClient("jina_key", base_url=tls_url, **options) as client:
+        assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
+
+
+async def test_a_variable_that_names_no_certificates_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    with pytest.raises(RerankError, match="SSL_CERT_FILE names cannot be loaded"):
+        RerankClient("jina_key")
+    await RerankClient("jina_key", trust_env=False).aclose()
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+async def test_the_environments_proxy_is_used_but_not_for_this_machine(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    raw_server.plays = [send(GOOD)]
+    monkeypatch.setenv(variable, raw_server.url.removeprefix("http://"))
+    url = "http://rerank.example"
+    async with RerankClient(base_url=url) as client:
+        assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
+    assert raw_server.requests[-1][0]["host"] == "rerank.example"
+    monkeypatch.setenv("NO_PROXY", "example")
+    for direct in (url, "http://127.0.0.1:1"):
+        async with RerankClient(base_url=direct, retry=RetryPolicy(max_attempts=1)) as client:
+            with pytest.raises(APIConnectionError):
+                await client.rerank("q", ["a"])
+    assert len(raw_server.requests) == 1
+
+
+async def test_a_proxy_that_refuses_is_not_asked_twice(raw_server: RawServer) -> None:
+    raw_server.plays = [send(http(b"", 407))]
+    async with RerankClient("jina_key", base_url="https://rerank.example", proxy=raw_server.url) as client:
+        with pytest.raises(APIConnectionError, match="the proxy refused: 407") as caught:
+            await client.rerank("q", ["a"])
+    assert (caught.value.attempts, len(raw_server.requests)) == (1, 1)
