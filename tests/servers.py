@@ -76,6 +76,8 @@ class RawServer:
         self.plays: Sequence[Play] = plays
         self.requests: list[tuple[dict[str, str], bytes]] = []
         """Headers, names in lower case, and body of each request that arrived whole."""
+        self.requests_of: dict[socket.socket, tuple[dict[str, str], bytes]] = {}
+        """The last request of each connection."""
         self.connections = 0
         self.disconnected = threading.Event()
         """Set when a client has hung up."""
@@ -132,6 +134,7 @@ class RawServer:
                     with self._lock:
                         play = self.plays[min(len(self.requests), len(self.plays) - 1)]
                         self.requests.append(request)
+                        self.requests_of[connection] = request
                     play(connection)
         finally:
             with self._lock:

@@ -1,63 +1,24 @@
-"""One HTTP attempt: bytes out, a bounded answer in, and every foreign exception brought back to ours."""
+"""One HTTP attempt: a request out, its answer in, and every foreign exception brought back to ours."""
 
 import socket
 import ssl
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
-from typing import Final, NamedTuple, Self
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Final, Self
 
 import anyio
 import httpx
 
 from ..endpoint import Endpoint
-from ..errors import (
-    APIConnectionError,
-    APITimeoutError,
-    ConfigurationError,
-    InvalidRequestError,
-    RerankError,
-    ResponseFormatError,
-)
+from ..errors import APIConnectionError, APITimeoutError, ConfigurationError, InvalidRequestError, RerankError
 from ..refusals import refusal
 from ..wire import Ranking, WireRequest, decode, encode
 from . import Send
+from .answers import Answer
 from .connections import Connections
 
 MAX_REQUEST_BYTES: Final = 64 * 2**20
 """The largest body sent. No server documents its limit; what is above this is a mistake rather than a list."""
-MAX_ANSWER_BYTES: Final = 64 * 2**20
-"""The largest answer read, counted after decompression: a thousand results with vectors take about 10 MiB."""
-
-
-_CHUNKS_LEFT: Final = 64
-"""How many chunks an abandoned answer may still hold: h11 gives at most those of one read of 64 KiB."""
-
-
-class Answer(NamedTuple):
-    """A whole HTTP answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case."""
-    body: bytes
-    """Decompressed."""
-
-
-class SecretHeaders:
-    """The headers of every request, the key among them, prepared once and hidden from every repr."""
-
-    __slots__ = ("httpx",)
-
-    def __init__(self, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
-        self.httpx = httpx.Headers(dict(headers))
-        if endpoint.api_key is not None:
-            self.httpx["authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
-
-    def __repr__(self) -> str:
-        return "SecretHeaders(...)"
-
 
 # A request without this would get the time limits of the caller's own client; ours are cancel scopes.
 _NO_TIMEOUTS: Final = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
@@ -74,9 +35,27 @@ _FOREIGN: Final = (
 )
 
 
+class SecretHeaders:
+    """The headers of every request, prepared once. The key among them is kept out of every repr."""
+
+    __slots__ = ("_key", "httpx")
+
+    def __init__(self, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
+        self._key = endpoint.api_key
+        self.httpx = httpx.Headers(dict(headers))
+        if endpoint.api_key is not None:
+            self.httpx["authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
+
+    def redacted(self, body: bytes) -> bytes:
+        """A server's words without the key, in case it quotes what it refuses."""
+        return body.replace(self._key.get_secret_value().encode(), b"[key]") if self._key else body
+
+    def __repr__(self) -> str:
+        return "SecretHeaders(...)"
+
+
 def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHeaders) -> Send:
     """Sends a request once."""
-    secret = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else None
     url = _checked_url(endpoint.url)
 
     async def send_once(request: WireRequest) -> Ranking:
@@ -87,23 +66,25 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
             )
         transport = connections.here().transport
         request.attempts += 1
-        failure: RerankError
+        outcome: Ranking | RerankError
         try:
-            answer = await transport.exchange(_post(url, headers, body))
+            outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)
         except _FOREIGN as error:
-            failure = translate(error, endpoint.url)
-        else:
-            if 200 <= answer.status < 300:
-                ranking = decode(answer.body, documents=len(request.documents), top_n=request.top_n, url=endpoint.url)
-                ranking.headers = answer.headers
-                return ranking
-            # A server that quotes the key in its refusal does not bring it into our errors.
-            text = answer.body.replace(secret, b"[key]") if secret else answer.body
-            failure = refusal(answer.status, answer.headers, text, url=endpoint.url, now=time.time())
-        # Raised out here, so that no context of it holds the HTTP request, and with that the key.
-        raise failure
+            outcome = translate(error, endpoint.url)
+        if isinstance(outcome, RerankError):
+            # Raised out here, so that no context of it holds the HTTP request, and with that the key.
+            raise outcome
+        return outcome
 
     return send_once
+
+
+def _checked_url(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        reason = str(error)
+    raise ConfigurationError(f"base_url: {reason}")
 
 
 def _post(url: httpx.URL, headers: SecretHeaders, body: bytes) -> httpx.Request:
@@ -135,89 +116,15 @@ class _Once:
         return self._left.pop()
 
 
-def _checked_url(url: str) -> httpx.URL:
-    try:
-        return httpx.URL(url)
-    except httpx.InvalidURL as error:
-        reason = str(error)
-    raise ConfigurationError(f"base_url: {reason}")
-
-
-async def read_answer(response: httpx.Response) -> Answer:
-    """The whole answer, read until it is larger than MAX_ANSWER_BYTES.
-
-    Raises:
-        ResponseFormatError: It is too large, or compressed in a way that was not asked for, or its compression is
-            broken.
-    """
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-    status = response.status_code
-    try:
-        body = await _read_body(response, headers.get("content-encoding", ""))
-    except ResponseFormatError:
-        if 200 <= status < 300:
-            raise
-        body = b""  # the status says enough
-    finally:
-        await response.aclose()
-    return Answer(status, headers, body)
-
-
-async def _read_body(response: httpx.Response, encoding: str) -> bytes:
-    if response.is_closed:  # a hook of the caller's client, or a mock, has read and decompressed it already
-        return response.content
-    inflate = _decompressor(encoding)
-    stream = response.stream
-    if not isinstance(stream, httpx.AsyncByteStream):
-        raise TypeError("http_client: its transport gives an answer that cannot be read asynchronously")
-    raw_chunks = stream.__aiter__()
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for raw in raw_chunks:
-            chunk = inflate(raw, MAX_ANSWER_BYTES + 1 - size)
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_ANSWER_BYTES:
-                raise ResponseFormatError(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes", should_retry=False)
-    except ResponseFormatError:
-        await _abandon(response, raw_chunks)
-        raise
-    if chunks:
-        inflate(b"", 0)
-    return b"".join(chunks)
-
-
-async def _abandon(response: httpx.Response, raw_chunks: AsyncIterator[bytes]) -> None:
-    """Closes an answer in the middle. Its generators are run to their end, because trio minds those that are not."""
-    await response.aclose()
-    with suppress(*_FOREIGN, StopAsyncIteration):
-        for _ in range(_CHUNKS_LEFT):
-            await raw_chunks.__anext__()
-
-
-def _decompressor(encoding: str) -> Callable[[bytes, int], bytes]:
-    """A function from the next raw bytes, and the most to give, to plain bytes; called with none at the end."""
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return lambda raw, _: raw
-    if encoding not in ("gzip", "x-gzip"):
-        # The others that are common (br, zstd) have no decoder here that bounds what it gives.
-        raise ResponseFormatError(
-            f"the answer is compressed as {encoding[:40]!r}; gzip was offered", should_retry=False
-        )
-    gzip = zlib.decompressobj(wbits=31)
-
-    def inflate(raw: bytes, most: int) -> bytes:
-        if not raw and not gzip.eof:
-            raise ResponseFormatError("the compressed answer ends early", should_retry=True)
-        try:
-            return gzip.decompress(raw, most) if raw else b""
-        except zlib.error:
-            pass
-        raise ResponseFormatError("the compression of the answer is broken", should_retry=False)
-
-    return inflate
+def _interpret(
+    answer: Answer, request: WireRequest, endpoint: Endpoint, headers: SecretHeaders
+) -> Ranking | RerankError:
+    if not 200 <= answer.status < 300:
+        body = headers.redacted(answer.body)
+        return refusal(answer.status, answer.headers, body, url=endpoint.url, now=time.time())
+    ranking = decode(answer.body, documents=len(request.documents), top_n=request.top_n, url=endpoint.url)
+    ranking.headers = answer.headers
+    return ranking
 
 
 def translate(error: BaseException, url: str) -> APIConnectionError:
@@ -225,23 +132,13 @@ def translate(error: BaseException, url: str) -> APIConnectionError:
 
     Messages come from a short list or from the operating system: those of the HTTP library may quote headers.
     """
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            reason = f"the server's TLS certificate is not valid: {cause.verify_message}"
-            return APIConnectionError(reason, url=url, should_retry=False)
-        if isinstance(cause, socket.gaierror):
-            # EAI_AGAIN is the resolver's own trouble; any other answer is that there is no such host.
-            passing = cause.errno == socket.EAI_AGAIN
-            return APIConnectionError(f"the host was not found: {cause.strerror}", url=url, should_retry=passing)
-    if isinstance(error, UnicodeError):
-        return APIConnectionError("the host was not found: it is no name of a host", url=url, should_retry=False)
+    causes = list(_causes(error))
+    wrong_way = _wrong_way(error, causes)
+    if wrong_way is not None:
+        return APIConnectionError(wrong_way, url=url, should_retry=False)
     if isinstance(error, httpx.TimeoutException):
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
-    if isinstance(error, httpx.ProxyError):
-        return APIConnectionError(f"the proxy refused: {error}", url=url, should_retry=False)
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return APIConnectionError("the request could not be written as HTTP/1.1", url=url, should_retry=False)
-    system = [cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
+    system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
     what = _WHERE.get(type(error), "the connection failed")
     return APIConnectionError(f"{what}: {(system or [str(error) or 'it was closed'])[0]}", url=url)
 
@@ -252,6 +149,23 @@ _WHERE: Final[Mapping[type[BaseException], str]] = {
     httpx.WriteError: "the connection broke while the request was sent",
     httpx.RemoteProtocolError: "the answer is not whole HTTP",
 }
+
+
+def _wrong_way(error: BaseException, causes: list[BaseException]) -> str | None:
+    """What stays wrong however often it is tried; None for trouble that may pass."""
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the server's TLS certificate is not valid: {cause.verify_message}"
+        # EAI_AGAIN is the resolver's own trouble; any other answer is that there is no such host.
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
+            return f"the host was not found: {cause.strerror}"
+    if isinstance(error, UnicodeError):
+        return "the host was not found: it is no name of a host"
+    if isinstance(error, httpx.ProxyError):
+        return f"the proxy refused: {error}"
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return "the request could not be written as HTTP/1.1"
+    return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

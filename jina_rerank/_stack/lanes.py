@@ -21,8 +21,8 @@ import httpx
 
 from ..endpoint import is_loopback
 from ..errors import ClientClosedError, ConfigurationError
+from .answers import Answer, read_answer
 from .connections import CLOSING_SECONDS, Transport
-from .http import Answer, read_answer
 
 KEEPALIVE_SECONDS: Final = 5.0
 """How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn: 5, nginx: 75)."""

@@ -1,0 +1,141 @@
+"""The errors: one tree, plain data, and no secret in any of them."""
+
+import copy
+import logging
+import pickle
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+import jina_rerank
+from jina_rerank import (
+    AuthenticationError,
+    RerankClient,
+    RerankError,
+    RerankResponse,
+    RerankResult,
+    RetryPolicy,
+    SyncRerankClient,
+    Usage,
+)
+
+from .servers import RawServer, http, send, send_and_close
+
+CLASSES = [value for value in vars(jina_rerank).values() if isinstance(value, type) and issubclass(value, RerankError)]
+DATA: dict[str, Any] = {
+    "status": 422,
+    "code": "A_CODE",
+    "request_id": "abc",
+    "errors": ({"field": "f", "message": "m", "type": "t"},),
+    "retry_after": 1.5,
+    "attempts": 3,
+    "url": "https://example.com/v1/rerank",
+}
+
+
+def test_the_tree() -> None:
+    assert len(CLASSES) == 18
+    assert all(issubclass(cls, RuntimeError) for cls in CLASSES)
+    assert {cls.__name__ for cls in CLASSES if issubclass(cls, ValueError)} == {
+        "ConfigurationError",
+        "InvalidRequestError",
+    }
+    assert {cls.__name__ for cls in CLASSES if issubclass(cls, TimeoutError)} == {
+        "APITimeoutError",
+        "DeadlineExceededError",
+    }
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("cls", CLASSES)
+def test_errors_survive_pickle_copy_and_print(cls: type[RerankError]) -> None:
+    error = cls("it failed", **DATA)
+    error.add_note("a note")
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(twin) is cls
+        assert (str(twin), repr(twin), twin.__dict__) == (str(error), repr(error), error.__dict__)
+    assert str(error) == (
+        "HTTP 422: it failed (code=A_CODE, request_id=abc, retry_after=1.5, attempts=3, "
+        "url=https://example.com/v1/rerank)"
+    )
+    bare = cls("it failed")
+    assert str(bare) == "it failed"
+    assert {getattr(bare, name) for name in DATA} == {None}
+
+
+def fail(url: str) -> None:
+    with SyncRerankClient(base_url=url, retry=RetryPolicy(max_attempts=1)) as client:
+        client.rerank("q", ["a"])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_errors_cross_a_process_pool(raw_server: RawServer) -> None:
+    raw_server.plays = [send(http(b'{"detail": "no", "request_id": "abc"}', 401))]
+    with ProcessPoolExecutor(1) as pool, pytest.raises(AuthenticationError) as caught:
+        pool.submit(fail, raw_server.url).result(30)
+    assert (caught.value.status, caught.value.request_id, caught.value.attempts) == (401, "abc", 1)
+
+
+def test_responses_pickle() -> None:
+    result = RerankResult(0, 0.5, "a document")
+    response = RerankResponse(results=(result,), model="m", usage=Usage(total_tokens=3), attempts=1, calls=1)
+    assert pickle.loads(pickle.dumps(response)) == response
+    assert copy.deepcopy(response).documents == ["a document"]
+
+
+KEY = "jina_canary0123456789"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "play",
+    [
+        send(http(f'{{"detail": "bad key {KEY}"}}'.encode(), 401)),
+        send(http(b"", 503)),
+        send(http(b"<html>", 200)),
+        send_and_close(),
+        send_and_close(b"HTTP/1.1 200 OK\r\nbroken header\r\n\r\n"),
+    ],
+)
+async def test_the_key_shows_nowhere(raw_server: RawServer, play: Any, caplog: pytest.LogCaptureFixture) -> None:
+    raw_server.plays = [play]
+    document = "a document nobody else should read"
+    client = RerankClient(SecretStr(KEY), base_url=raw_server.url, retry=RetryPolicy(base_delay=0.001))
+    with caplog.at_level(logging.DEBUG):
+        with pytest.raises(RerankError) as caught:
+            await client.rerank("q", [document])
+    await client.aclose()
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in frames.stack if "jina_rerank" in frame.filename and "tests" not in frame.filename]
+    assert len(ours) >= 4
+    shown = [str(caught.value), repr(caught.value), repr(client), caplog.text, repr(pickle.dumps(caught.value))]
+    shown += [value for frame in ours for value in (frame.locals or {}).values()]
+    assert [text for text in shown if KEY in text] == []
+    assert document not in caplog.text
+    assert KEY.encode() in b"".join(value.encode() for value in raw_server.requests[0][0].values())
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("client", [RerankClient, SyncRerankClient])
+def test_a_client_is_not_pickled(client: type[Any]) -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(client(KEY))
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        copy.deepcopy(client(KEY))
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_cannot_be_read_asynchronously_is_named() -> None:
+    class Lazy(httpx.SyncByteStream):
+        pass
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=Lazy()))
+    async with httpx.AsyncClient(transport=transport) as http_client:
+        async with RerankClient("jina_key", http_client=http_client) as client:
+            with pytest.raises((TypeError, RuntimeError, AssertionError)):
+                await client.rerank("q", ["a"])

@@ -1,0 +1,170 @@
+"""Whole processes: exit, Ctrl-C, fork, many event loops, and a notebook."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .servers import RawServer, answer_body, http, send, silence
+
+GOOD = send(http(answer_body(2)))
+LONGEST_SECONDS = 20
+"""Far above what any of these takes: what hangs, hangs for ever."""
+
+
+def start(code: str, url: str, *flags: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-W", "error", *flags, "-c", code, url]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def run(code: str, url: str) -> tuple[str, str, int]:
+    with start(code, url) as process:
+        out, err = process.communicate(timeout=LONGEST_SECONDS)
+    return out.strip(), err.strip(), process.returncode
+
+
+HEAD = "import sys; from jina_rerank import *; url = sys.argv[1]\n"
+
+EXITS = {
+    "unclosed": "client = SyncRerankClient(base_url=url)\nprint(client.rerank('q', ['a', 'b']).documents)",
+    "never used": "client = SyncRerankClient(base_url=url)\nprint(['b', 'a'])",
+    "dropped": "print(SyncRerankClient(base_url=url).rerank('q', ['a', 'b']).documents)",
+    "closed": "with SyncRerankClient(base_url=url) as client: print(client.rerank('q', ['a', 'b']).documents)",
+    "by sys.exit": "client = SyncRerankClient(base_url=url)\nprint(client.rerank('q', ['a', 'b']).documents)\nsys.exit()",
+    "from atexit": (
+        "import atexit\nclient = SyncRerankClient(base_url=url)\n"
+        "atexit.register(lambda: print(client.rerank('q', ['a', 'b']).documents))"
+    ),
+    "from a thread that outlives main": (
+        "import threading\nclient = SyncRerankClient(base_url=url)\n"
+        "def work():\n    threading.main_thread().join()\n    print(client.rerank('q', ['a', 'b']).documents)\n"
+        "threading.Thread(target=work).start()"
+    ),
+    "async, unclosed": (
+        "import asyncio\nclient = RerankClient(base_url=url)\n"
+        "async def main(): print((await client.rerank('q', ['a', 'b'])).documents)\nasyncio.run(main())"
+    ),
+    "trio, unclosed": (
+        "import trio\nclient = RerankClient(base_url=url)\n"
+        "async def main(): print((await client.rerank('q', ['a', 'b'])).documents)\ntrio.run(main)"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", EXITS.values(), ids=EXITS)
+def test_no_client_delays_the_exit_or_complains(raw_server: RawServer, code: str) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + code, raw_server.url) == ("['b', 'a']", "", 0)
+
+
+def test_a_call_in_flight_in_a_daemon_thread_does_not_delay_the_exit(raw_server: RawServer) -> None:
+    raw_server.plays = [silence]
+    code = (
+        "import threading\nclient = SyncRerankClient(base_url=url, deadline=None, timeout=None)\n"
+        "threading.Thread(target=client.rerank, args=('q', ['a']), daemon=True).start()\n"
+        "sys.stdin.readline()\nprint('end')"
+    )
+    with start(HEAD + code, raw_server.url, "-W", "ignore") as process:
+        wait_for_requests(raw_server, 1)
+        out, _ = process.communicate("\n", timeout=LONGEST_SECONDS)
+    assert (out.strip(), process.returncode) == ("end", 0)
+
+
+def wait_for_requests(server: RawServer, count: int) -> None:
+    tick = threading.Event()
+    for _ in range(LONGEST_SECONDS * 100):
+        if len(server.requests) >= count:
+            return
+        tick.wait(0.01)
+    pytest.fail(f"only {len(server.requests)} of {count} requests came")
+
+
+def test_ctrl_c_cancels_the_request_in_flight_and_the_next_call_works(raw_server: RawServer) -> None:
+    raw_server.plays = [silence, GOOD]
+    code = (
+        "client = SyncRerankClient(base_url=url)\n"
+        "try: client.rerank('q', ['a', 'b'])\nexcept KeyboardInterrupt: print('interrupted', flush=True)\n"
+        "sys.stdin.readline()\nprint(client.rerank('q', ['a', 'b']).documents)"
+    )
+    with start(HEAD + code, raw_server.url) as process:
+        wait_for_requests(raw_server, 1)
+        assert not raw_server.disconnected.is_set()
+        process.send_signal(signal.SIGINT)
+        assert raw_server.disconnected.wait(5)
+        out, err = process.communicate("\n", timeout=LONGEST_SECONDS)
+    assert (out.split("\n")[:2], err, process.returncode) == (["interrupted", "['b', 'a']"], "", 0)
+
+
+FORK = """
+import os
+client = SyncRerankClient(base_url=url)
+client.rerank("warm", ["a"])
+children = []
+for child in range(4):
+    pid = os.fork()
+    if pid == 0:
+        wrong = sum(client.rerank("q", [f"{child}-{i}"]).headers["x-document"] != f"{child}-{i}" for i in range(25))
+        client.close()
+        os._exit(wrong)
+    children.append(pid)
+wrong = sum(client.rerank("q", [f"p-{i}"]).headers["x-document"] != f"p-{i}" for i in range(25))
+print(wrong, [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_after_a_fork_everybody_gets_their_own_answers(raw_server: RawServer) -> None:
+    def play(connection: Any) -> None:
+        document = json.loads(raw_server.requests_of[connection][1])["documents"][0]
+        connection.sendall(http(answer_body(1), x_document=document))
+
+    raw_server.plays = [play]
+    warnings = ["-W", "ignore:.*fork.*:DeprecationWarning"]
+    with start(HEAD + FORK, raw_server.url, *warnings) as process:
+        out, err = process.communicate(timeout=LONGEST_SECONDS * 2)
+    assert (out.strip(), err.strip()) == ("0 [0, 0, 0, 0]", "")
+
+
+LOOPS = """
+import asyncio, gc, threading, trio
+client = RerankClient(base_url=url)
+async def main():
+    return (await client.rerank('q', ['a', 'b'])).documents
+answers = [asyncio.run(main()) for _ in range(4)] + [trio.run(main) for _ in range(2)]
+threads = [threading.Thread(target=lambda: answers.append(asyncio.run(main()))) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+gc.collect()
+import os
+sockets = [fd for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')
+           and os.readlink(f'/proc/self/fd/{fd}').startswith('socket:')] if os.path.isdir('/proc/self/fd') else []
+print(len(answers), set(map(tuple, answers)), len(sockets))
+"""
+
+
+def test_one_client_serves_many_event_loops_and_leaves_no_socket(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + LOOPS, raw_server.url) == ("10 {('b', 'a')} 0", "", 0)
+
+
+def test_it_works_in_a_notebook(raw_server: RawServer) -> None:
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    raw_server.plays = [GOOD]
+    source = (
+        "import asyncio\nfrom jina_rerank import RerankClient, SyncRerankClient\n"
+        f"client, later = SyncRerankClient(base_url={raw_server.url!r}), RerankClient(base_url={raw_server.url!r})\n"
+        "print(client.rerank('q', ['a', 'b']).documents, (await later.rerank('q', ['a', 'b'])).documents)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    assert [(output.get("name"), output.get("text")) for output in outputs] == [("stdout", "['b', 'a'] ['b', 'a']\n")]
