@@ -24,4 +24,5 @@ async def main(base_url: str, model: str | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(sys.argv[1:] + ["http://localhost:8000", None])[:2]))  # type: ignore[arg-type]  # str, or None
+    server = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:8000"
+    asyncio.run(main(server, sys.argv[2] if len(sys.argv) > 2 else None))
