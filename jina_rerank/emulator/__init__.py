@@ -1,0 +1,33 @@
+"""The Jina Rerank API on your own machine: for tests, demos and work without a network.
+
+from jina_rerank.emulator import serve
+
+with serve() as server:
+    client = SyncRerankClient("jina_any", base_url=server.url)
+
+It speaks the hosted API's wire; its scores come from a `Scorer`, not from Jina's models.
+"""
+
+from typing import TYPE_CHECKING
+
+from .scorers import LexicalScorer, Scorer
+
+try:
+    from .app import create_app
+    from .server import Server, run, serve
+except ModuleNotFoundError as error:
+    raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from error
+
+if TYPE_CHECKING:
+    from .minilm import MiniLMScorer as MiniLMScorer
+
+__all__ = ["LexicalScorer", "Scorer", "Server", "create_app", "run", "serve"]
+
+
+def __getattr__(name: str) -> object:
+    """Import `MiniLMScorer` on first use: it needs the extra `minilm`, the rest of the package does not."""
+    if name == "MiniLMScorer":
+        from .minilm import MiniLMScorer  # noqa: PLC0415  (lazy on purpose)
+
+        return MiniLMScorer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

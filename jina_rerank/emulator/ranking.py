@@ -1,0 +1,93 @@
+"""From a request that is valid to the answer: pure, but for what the scorer does."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from ..catalog import Model
+from .body import Part, RerankBody
+from .envelopes import nested, too_long
+from .scorers import Scorer
+
+
+def refuse_unsupported(body: RerankBody, model: Model) -> None:
+    """Refuse what the schema allows and the model cannot do.
+
+    Raises:
+        RefusedError: 400.
+    """
+    if body.return_embeddings and not model.embeddings:
+        reason = "scores each query-document pair directly and never forms a document vector"
+        raise nested(400, f"{model.name} {reason}, so there is no embedding for it to return.", "bad_request")
+    if isinstance(body.query, dict) and not {"text", "image"} & body.query.keys():
+        raise nested(400, "Query object must have a 'text' or 'image' key.", "bad_request")
+
+
+def rank(scorer: Scorer, body: RerankBody, model: Model) -> dict[str, object]:
+    """The answer to `body`.
+
+    Raises:
+        RefusedError: 400, a text is over the model's context and the request forbids to cut it.
+        Exception: Whatever the scorer raises, and ValueError for scores that are none.
+    """
+    query = _text(body.query, model)
+    documents = [_text(document, model) for document in body.documents]
+    if body.max_doc_length is not None:
+        documents = [scorer.truncate(document, body.max_doc_length) for document in documents]
+    tokens = [scorer.count_tokens(text) for text in (query, *documents)]
+    if not body.truncate and max(tokens) > model.context_tokens:
+        raise too_long(model.context_tokens)
+    scores = _checked(scorer.score(query, documents, listwise=model.scoring == "listwise"), len(documents))
+    best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: body.top_n]
+    results = [_result(index, scores[index], body, model) for index in best]
+    if body.return_embeddings:
+        vectors = scorer.embed([documents[index] for index in best])
+        results = [result | {"embedding": vector} for result, vector in zip(results, vectors, strict=True)]
+    # Each text counts once, and only as far as the model reads it: so Jina's on-prem server counts.
+    total = sum(min(count, model.context_tokens) for count in tokens)
+    return {"model": model.name, "object": "list", "usage": {"total_tokens": total}, "results": results}
+
+
+def _result(index: int, score: float, body: RerankBody, model: Model) -> dict[str, object]:
+    """One result; `document` is left out, never null, when it is not wanted (measured on the hosted API)."""
+    result: dict[str, object] = {"index": index, "relevance_score": score}
+    if body.return_documents:
+        result["document"] = _echo(body.documents[index], model)
+    return result
+
+
+def _echo(document: Part, model: Model) -> object:
+    """The document as the model's family repeats it: pointwise as it came, listwise always as an object.
+
+    Measured on the hosted API; of an image a listwise model repeats an empty text (on-prem server).
+    """
+    if model.scoring == "pointwise":
+        return document
+    return {"text": document if isinstance(document, str) else document.get("text", "")}
+
+
+def _text(part: Part, model: Model) -> str:
+    """What there is to read: the text, or the words in an image's URL when the model reads images."""
+    if isinstance(part, str):
+        return part
+    if "text" in part or not model.images:
+        return str(part.get("text", ""))
+    return _words_of_url(str(part.get("image", "")))
+
+
+def _words_of_url(image: str) -> str:
+    """`red running shoe` for `https://host/a/red-running_shoe.png`; nothing for base64."""
+    if not re.match(r"https?://", image, re.IGNORECASE):
+        return ""
+    path = image.partition("#")[0].partition("?")[0].partition("//")[2]
+    name = PurePosixPath(unquote(path.partition("/")[2])).stem
+    return re.sub(r"[\W_]+", " ", name).strip()
+
+
+def _checked(scores: Sequence[float], count: int) -> list[float]:
+    """The scores with the 8 decimals that the hosted API gives, and no minus before a zero."""
+    if len(scores) != count or not all(math.isfinite(score) for score in scores):
+        raise ValueError(f"a scorer must give one finite number for each of {count} documents")
+    return [round(float(score), 8) + 0.0 for score in scores]

