@@ -33,7 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports --config pyproject.toml
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/pyright --verifytypes jina_rerank --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes jina_rerank --ignoreexternal
 
 smoke: $(INSTALLED)
 	$(BIN)/python scripts/smoke.py

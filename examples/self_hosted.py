@@ -1,6 +1,6 @@
 """Rank with a server of your own: vLLM, Infinity, llama.cpp, LocalAI, LiteLLM, Xinference, ... (docs/servers.md).
 
-    python examples/self_hosted.py http://localhost:8000 BAAI/bge-reranker-v2-m3
+python examples/self_hosted.py http://localhost:8000 BAAI/bge-reranker-v2-m3
 """
 
 import asyncio

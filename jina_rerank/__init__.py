@@ -1,9 +1,6 @@
 """An async-first, fully typed client for the Jina Rerank API and for every server that speaks its wire.
 
-from jina_rerank import RerankClient
-
-async with RerankClient() as client:
-    response = await client.rerank("organic skincare", ["aloe vera cream", "new makeup trends"])
+Await `RerankClient`, or call `SyncRerankClient`; everything raised is a `RerankError`.
 """
 
 from ._version import __version__

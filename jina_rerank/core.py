@@ -42,7 +42,7 @@ class Core:
     __slots__ = ("_closes", "_connections", "_endpoint", "_send", "options")
 
     def __init__(self, endpoint: Endpoint, options: Options, connections: Connections, *, closes: bool) -> None:
-        self.options = options
+        self.options: Options = options
         self._endpoint = endpoint
         self._connections = connections
         self._closes = closes

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, field_validator
 
 from ._narrow import is_mapping
 from .errors import InvalidRequestError
@@ -21,23 +21,19 @@ _EXPECTED: Final = (
 )
 
 
-class TextDocument(BaseModel):
+class TextDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
     """A text: `{"text": ...}`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     text: str
 
 
-class ImageDocument(BaseModel):
+class ImageDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
     """An image, for models that read images: `{"image": ...}`.
 
     Attributes:
         image: An http or https URL, or the image's bytes in base64. The prefix of a data URI is taken off, since
             the API documents bare base64 alone.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     image: str
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, Typ
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     SkipValidation,
@@ -53,13 +52,11 @@ def listed(documents: object) -> tuple[Any, ...]:
     raise InvalidRequestError(f"documents: expected a sequence of documents, got {kind}")
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
     """One query and its candidate documents, as `rerank_many` takes them.
 
     Built by hand, it raises pydantic's ValidationError for what breaks a rule; the inputs are hidden in it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     query: SkipValidation[Query]
     """What to rank by. It must not be blank."""
@@ -103,10 +100,8 @@ def build_request(**fields: Any) -> RerankRequest:
     raise InvalidRequestError(f"{name}: {first['msg']}{_WAYS_OUT.get(name, '')}")
 
 
-class Usage(BaseModel):
+class Usage(BaseModel, frozen=True):
     """The tokens a call has cost."""
-
-    model_config = ConfigDict(frozen=True)
 
     total_tokens: int
     """Tokens billed: those of the query and of all documents."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from .errors import APIConnectionError, APIStatusError, RateLimitError, RerankError, ResponseFormatError
 
@@ -14,7 +14,7 @@ seen there for slow answers."""
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class RetryPolicy(BaseModel):
+class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
     """How failures of one call are retried. All times are in seconds.
 
     The wait before attempt n + 1 is `jitter * min(max_delay, scale * 2 ** (n - 1))`, with jitter drawn evenly from
@@ -23,8 +23,6 @@ class RetryPolicy(BaseModel):
 
     Ranking reads and changes nothing, so that a retry is safe; but a request whose answer was lost may be billed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """HTTP requests sent for one call at the most; 1 switches retries off."""

@@ -23,7 +23,9 @@ def main() -> int:
         found = [version for version in SUPPORTED if interpreter(version)]
         print(f"smoke: {wheel.name} on Python {', '.join(found)}, and on the lowest dependencies", flush=True)
         runs = [(version, "highest") for version in found] + [(found[0], "lowest-direct")]
-        failed = [f"{version} {resolution}" for version, resolution in runs if not passes(place, wheel, version, resolution)]
+        failed = [
+            f"{version} {resolution}" for version, resolution in runs if not passes(place, wheel, version, resolution)
+        ]
     print("smoke: " + (f"failed on {', '.join(failed)}" if failed else "all passed"))
     return 1 if failed else 0
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any, Self
 
 Play = Callable[[socket.socket], None]
-"""Answers one request on a connection. The connection stays open if it returns, and is closed if it raises Hangup."""
+"""Answers one request on a connection, which stays open if it returns, and is closed if it raises HangUpError."""
 
 
-class Hangup(Exception):
+class HangUpError(Exception):
     """Ends a connection after what has been sent."""
 
 
@@ -41,7 +41,7 @@ def send_and_close(data: bytes = b"") -> Play:
 
     def play(connection: socket.socket) -> None:
         connection.sendall(data)
-        raise Hangup
+        raise HangUpError
 
     return play
 
@@ -49,13 +49,13 @@ def send_and_close(data: bytes = b"") -> Play:
 def reset(connection: socket.socket) -> None:
     """Ends the connection with a TCP reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    raise Hangup
+    raise HangUpError
 
 
 def silence(connection: socket.socket) -> None:
     """Never answers; ends when the client hangs up."""
     connection.recv(1)
-    raise Hangup
+    raise HangUpError
 
 
 def trickle(data: bytes, pause: float = 0.02) -> Play:
@@ -129,7 +129,7 @@ class RawServer:
         with self._lock:
             self._open.add(connection)
         try:
-            with connection, suppress(Hangup, OSError):
+            with connection, suppress(HangUpError, OSError):
                 for request in _requests(connection):
                     with self._lock:
                         play = self.plays[min(len(self.requests), len(self.plays) - 1)]

@@ -24,6 +24,7 @@ from jina_rerank import (
     RetryPolicy,
     TextDocument,
 )
+from jina_rerank.documents import Document
 
 pytestmark = [pytest.mark.smoke, pytest.mark.anyio]
 
@@ -52,12 +53,35 @@ def sent(route: respx.Route) -> Any:
     return json.loads(route.calls.last.request.content)
 
 
-PUBLIC_NAMES = """
-    RerankClient SyncRerankClient RerankRequest TextDocument ImageDocument Usage RetryPolicy RerankResponse RerankResult
-    RerankError ConfigurationError InvalidRequestError ClientClosedError DeadlineExceededError APIConnectionError
-    APITimeoutError ResponseFormatError APIStatusError BadRequestError AuthenticationError InsufficientBalanceError
-    PermissionDeniedError NotFoundError RequestTooLargeError UnprocessableEntityError RateLimitError ServerError
-""".split()
+PUBLIC_NAMES = [
+    "RerankClient",
+    "SyncRerankClient",
+    "RerankRequest",
+    "TextDocument",
+    "ImageDocument",
+    "Usage",
+    "RetryPolicy",
+    "RerankResponse",
+    "RerankResult",
+    "RerankError",
+    "ConfigurationError",
+    "InvalidRequestError",
+    "ClientClosedError",
+    "DeadlineExceededError",
+    "APIConnectionError",
+    "APITimeoutError",
+    "ResponseFormatError",
+    "APIStatusError",
+    "BadRequestError",
+    "AuthenticationError",
+    "InsufficientBalanceError",
+    "PermissionDeniedError",
+    "NotFoundError",
+    "RequestTooLargeError",
+    "UnprocessableEntityError",
+    "RateLimitError",
+    "ServerError",
+]
 
 
 def test_the_public_names_are_all_there() -> None:
@@ -121,7 +145,7 @@ async def test_texts_go_out_as_bare_strings_and_images_as_objects(api: respx.Moc
     route = api.post(URL).mock(side_effect=echo)
     file = tmp_path / "pixel.png"
     file.write_bytes(b"\x89PNG\r\n\x1a\n")
-    documents = [
+    documents: list[Document] = [
         "a string",
         TextDocument(text="a text document"),
         {"text": "a mapping", "source": "ours, not sent"},
@@ -182,7 +206,8 @@ async def test_top_n_is_cut_here_too_and_never_sent_above_the_number_of_document
 
 async def test_an_empty_list_sends_nothing(api: respx.MockRouter) -> None:
     async with RerankClient("jina_key") as client:
-        response = await client.rerank("q", [])
+        nothing: list[str] = []
+        response = await client.rerank("q", nothing)
         blank = await client.rerank("q", ["", " \n"], top_n=1)
     assert (list(response.results), response.documents, response.attempts, response.calls) == ([], [], 0, 0)
     assert [(result.index, result.relevance_score) for result in blank.results] == [(0, 0.0)]
@@ -327,10 +352,11 @@ async def test_the_environments_key_goes_only_where_the_environment_or_jina_says
     route = api.post(url__regex=".*").mock(side_effect=echo)
     monkeypatch.setenv("JINA_API_KEY", " jina_env ")
 
-    async def authorization(**arguments: Any) -> str | None:
+    async def authorization(**arguments: Any) -> object:
         async with RerankClient(**arguments) as client:
             await client.rerank("q", ["a"])
-        return route.calls.last.request.headers.get("authorization")
+        headers: httpx.Headers = route.calls.last.request.headers
+        return headers.get("authorization")
 
     assert await authorization() == "Bearer jina_env"
     assert await authorization(base_url="https://api.jina.ai") == "Bearer jina_env"
@@ -420,12 +446,20 @@ async def test_a_closed_http_client_is_named() -> None:
 
 
 def test_a_request_by_hand_is_checked_by_the_same_rules() -> None:
-    documents = [{"text": "a"}, "b"]
-    request = RerankRequest(query="q", documents=documents, top_n=1)
-    assert request.documents[0] is documents[0]
-    for bad in ({"query": " "}, {"documents": "secret"}, {"documents": [{}]}, {"top_n": 0}, {"tpo_n": 1}):
+    mapping = {"text": "a"}
+    request = RerankRequest(query="q", documents=[mapping, "b"], top_n=1)
+    assert request.documents[0] is mapping
+    mistakes: list[dict[str, Any]] = [
+        {"query": " "},
+        {"documents": "secret"},
+        {"documents": [{}]},
+        {"top_n": 0},
+        {"x": 1},
+    ]
+    for mistake in mistakes:
+        arguments: dict[str, Any] = {"query": "q", "documents": ["secret"], **mistake}
         with pytest.raises(ValidationError) as caught:
-            RerankRequest(**{"query": "q", "documents": ["secret"], **bad})
+            RerankRequest(**arguments)
         assert "secret" not in str(caught.value)
     with pytest.raises(ValidationError, match="frozen"):
         request.top_n = 2  # type: ignore[misc]  # that it is frozen is the point

@@ -38,7 +38,9 @@ EXITS = {
     "never used": "client = SyncRerankClient(base_url=url)\nprint(['b', 'a'])",
     "dropped": "print(SyncRerankClient(base_url=url).rerank('q', ['a', 'b']).documents)",
     "closed": "with SyncRerankClient(base_url=url) as client: print(client.rerank('q', ['a', 'b']).documents)",
-    "by sys.exit": "client = SyncRerankClient(base_url=url)\nprint(client.rerank('q', ['a', 'b']).documents)\nsys.exit()",
+    "by sys.exit": (
+        "client = SyncRerankClient(base_url=url)\nprint(client.rerank('q', ['a', 'b']).documents)\nsys.exit()"
+    ),
     "from atexit": (
         "import atexit\nclient = SyncRerankClient(base_url=url)\n"
         "atexit.register(lambda: print(client.rerank('q', ['a', 'b']).documents))"

@@ -93,7 +93,7 @@ async def test_a_server_that_trickles_cannot_hold_a_call(raw_server: RawServer, 
 async def test_a_server_that_never_answers_is_left_at_the_deadline(raw_server: RawServer) -> None:
     raw_server.plays = [silence]
     start = time.monotonic()
-    with pytest.raises(DeadlineExceededError, match="deadline of 0.3 s"):
+    with pytest.raises(DeadlineExceededError, match=r"deadline of 0\.3 s"):
         await rerank(raw_server, deadline=0.3)
     assert 0.3 <= time.monotonic() - start < 2
     assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 5)
@@ -169,10 +169,9 @@ async def test_many_calls_at_once_each_get_their_own_answer(raw_server: RawServe
     async def call(i: int) -> None:
         documents[i] = (await client.rerank("q", [f"a{i}", f"b{i}"])).documents
 
-    async with RerankClient(base_url=raw_server.url) as client:
-        async with anyio.create_task_group() as tasks:
-            for i in range(100):
-                tasks.start_soon(call, i)
+    async with RerankClient(base_url=raw_server.url) as client, anyio.create_task_group() as tasks:
+        for i in range(100):
+            tasks.start_soon(call, i)
     assert documents == {i: [f"b{i}", f"a{i}"] for i in range(100)}
 
 
@@ -246,7 +245,7 @@ def tls_url(authority: trustme.CA) -> Iterator[str]:
 
 async def test_a_certificate_that_is_not_trusted_is_not_tried_twice(tls_url: str) -> None:
     async with RerankClient("jina_key", base_url=tls_url) as client:
-        with pytest.raises(APIConnectionError, match="certificate is not valid: .*issuer") as caught:
+        with pytest.raises(APIConnectionError, match=r"certificate is not valid: .*issuer") as caught:
             await client.rerank("q", ["a", "b"])
     assert caught.value.attempts == 1
 
@@ -256,7 +255,7 @@ async def test_a_certificate_for_another_host_is_not_trusted(tls_url: str, autho
     authority.configure_trust(context)
     url = tls_url.replace("localhost", "127.0.0.1")
     async with RerankClient("jina_key", base_url=url, verify=context) as client:
-        with pytest.raises(APIConnectionError, match="certificate is not valid: .*IP address"):
+        with pytest.raises(APIConnectionError, match=r"certificate is not valid: .*IP address"):
             await client.rerank("q", ["a", "b"])
 
 

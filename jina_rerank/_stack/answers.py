@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import httpx
 
@@ -50,10 +50,7 @@ async def _read_body(response: httpx.Response, encoding: str) -> bytes:
     if response.is_closed:  # a hook of the caller's client, or a mock, has read and decompressed it already
         return response.content
     body = BoundedBody(encoding)
-    stream = response.stream
-    if not isinstance(stream, httpx.AsyncByteStream):
-        raise TypeError("http_client: its transport gives an answer that cannot be read asynchronously")
-    chunks = stream.__aiter__()
+    chunks = cast(httpx.AsyncByteStream, response.stream).__aiter__()  # both roads here are asynchronous
     try:
         async for chunk in chunks:
             body.add(chunk)

@@ -35,9 +35,9 @@ class LoopState:
     __slots__ = ("_idle", "calls", "ended", "transport")
 
     def __init__(self, transport: Transport) -> None:
-        self.transport = transport
+        self.transport: Transport = transport
         self.calls: set[anyio.CancelScope] = set()
-        self.ended = False
+        self.ended: bool = False
         self._idle: anyio.Event | None = None
 
     def leave(self, call: anyio.CancelScope) -> None:
@@ -62,7 +62,7 @@ class Connections:
     """The states of all event loops that a client and its clones have been used from."""
 
     def __init__(self, open_transport: Callable[[], Transport]) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._open_transport = open_transport
         self._states: dict[EventLoopToken, tuple[LoopState, AsyncGenerator[None]]] = {}
         self._pid = os.getpid()

@@ -15,8 +15,8 @@ from .scorers import LexicalScorer, Scorer
 try:
     from .app import create_app
     from .server import Server, run, serve
-except ModuleNotFoundError as error:
-    raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from error
+except ModuleNotFoundError as _error:
+    raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from _error
 
 if TYPE_CHECKING:
     from .minilm import MiniLMScorer as MiniLMScorer

