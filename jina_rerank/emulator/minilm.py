@@ -1,5 +1,6 @@
 """A neural scorer: all-MiniLM-L6-v2 with int8 weights, on the CPU, from a package and not from a download."""
 
+import atexit
 import gzip
 import hashlib
 import importlib
@@ -104,7 +105,10 @@ def _embed(tokens: tuple[int, ...]) -> "NDArray[np.float32]":
     """The mean of the last hidden states, of unit length."""
     ids = np.array([tokens], dtype=np.int64)
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    mean = _session().run(None, feed)[0][0].mean(axis=0)
+    session = _session()
+    with _INFERENCE:
+        hidden = session.run(None, feed)[0][0]
+    mean = hidden.mean(axis=0)
     return cast("NDArray[np.float32]", mean / np.linalg.norm(mean))
 
 
@@ -113,6 +117,17 @@ def _tokenizer() -> tokenizers.BertWordPieceTokenizer:
     packed = resources.files("jina_rerank.emulator").joinpath("data/minilm-vocab.txt.gz").read_bytes()
     pieces = gzip.decompress(packed).decode().rstrip("\n").split("\n")
     return tokenizers.BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
+
+
+_AT_ONCE: Final = 64
+_INFERENCE: Final = threading.BoundedSemaphore(_AT_ONCE)
+
+
+@atexit.register
+def _come_to_rest() -> None:
+    # The interpreter aborts when it ends and meets a thread in the middle of native code: let none begin any more.
+    for _ in range(_AT_ONCE):
+        _INFERENCE.acquire()
 
 
 class _Session(Protocol):

@@ -1,0 +1,63 @@
+"""The commands of `jina-rerank`."""
+
+from typing import Annotated
+
+import typer
+
+from .._version import __version__
+from .demo import demo
+from .rank import rank
+from .serve import serve
+
+app: typer.Typer = typer.Typer(
+    help="Rerank documents with Jina's models, or with an emulator of their API on this machine.",
+    epilog="The key is read from JINA_API_KEY, the server from JINA_RERANK_BASE_URL. "
+    "Exit codes: 0 done, 1 the API failed, 2 wrong usage or configuration, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A bug's traceback must not show local variables: one of them may be the key.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _examples(*lines: str) -> str:
+    # Typer takes each paragraph of an epilog as one line.
+    return "\n\n".join(["Examples:", *lines])
+
+
+app.command(
+    epilog=_examples(
+        'jina-rerank rank "organic skincare" products.txt --top-n 3',
+        "grep -h refund *.txt | jina-rerank rank 'how do I get my money back' --json",
+        'jina-rerank rank "organic skincare" products.txt --local',
+    )
+)(rank)
+app.command(
+    epilog=_examples(
+        "jina-rerank serve",
+        "jina-rerank serve --scorer minilm --latency 0.2 --port 9000",
+    )
+)(serve)
+app.command(
+    epilog=_examples(
+        "jina-rerank demo",
+        "jina-rerank demo --claims 5 --json",
+    )
+)(demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jina-rerank {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    del version  # its callback has done the work

