@@ -130,7 +130,7 @@ class RawServer:
             self._open.add(connection)
         try:
             with connection, suppress(HangUpError, OSError):
-                for request in _requests(connection):
+                for request in read_requests(connection):
                     with self._lock:
                         play = self.plays[min(len(self.requests), len(self.plays) - 1)]
                         self.requests.append(request)
@@ -142,7 +142,8 @@ class RawServer:
             self.disconnected.set()
 
 
-def _requests(connection: socket.socket) -> Iterator[tuple[dict[str, str], bytes]]:
+def read_requests(connection: socket.socket) -> Iterator[tuple[dict[str, str], bytes]]:
+    """The requests that come on a connection, each when it is whole: headers, names in lower case, and body."""
     data = b""
     while True:
         while b"\r\n\r\n" not in data:

@@ -25,7 +25,7 @@ from jina_rerank import (
     ServerError,
 )
 
-from .servers import Play, RawServer, answer_body, http, reset, send, send_and_close, silence, trickle
+from .servers import Play, RawServer, answer_body, http, read_requests, reset, send, send_and_close, silence, trickle
 
 pytestmark = pytest.mark.anyio
 
@@ -229,8 +229,8 @@ def tls_url(authority: trustme.CA) -> Iterator[str]:
                 try:
                     connection, _ = listener.accept()
                     with context.wrap_socket(connection, server_side=True) as secure:
-                        secure.recv(65536)
-                        secure.sendall(GOOD)
+                        for _ in read_requests(secure):
+                            secure.sendall(GOOD)
                 except ssl.SSLError:
                     continue
                 except OSError:
