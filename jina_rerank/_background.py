@@ -20,6 +20,10 @@ _JOIN_SECONDS: Final = 5.0
 """How long the interpreter's exit waits for the thread."""
 
 
+_EXITS: Final = "the interpreter exits, and the call cannot be carried out any more"
+_STUCK: Final = "the background loop is blocked, perhaps by a hook of http_client"
+
+
 class BackgroundLoop:
     """Runs coroutines for threads that have no event loop. It starts with the first one."""
 
@@ -51,21 +55,21 @@ class BackgroundLoop:
         """
         try:
             future = self._submit(coroutine)
-        except BaseException:
+        except BaseException as error:
             coroutine.close()
+            if _exits(error):
+                raise ClientClosedError(_EXITS) from None
             raise
         patience = None if deadline is None else deadline + _GRACE_SECONDS
         try:
             return _wait(future, patience)
-        except concurrent.futures.CancelledError:
-            raise ClientClosedError("the interpreter exits while the call is in flight") from None
-        except BaseException:
+        except BaseException as error:
             late = not future.done()
             future.cancel()
-            if late and sys.exc_info()[0] is TimeoutError:
-                raise DeadlineExceededError(
-                    "the background loop is blocked, perhaps by a hook of http_client"
-                ) from None
+            if late and isinstance(error, TimeoutError):
+                raise DeadlineExceededError(_STUCK) from None
+            if _exits(error):
+                raise ClientClosedError(_EXITS) from None
             raise
 
     def stop(self) -> None:
@@ -88,20 +92,29 @@ class BackgroundLoop:
             raise ConfigurationError(
                 "a sync client was called on its own event loop, from a hook; use RerankClient in async code"
             )
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, loop)
-        except RuntimeError:  # stopped since
-            raise ClientClosedError("the interpreter exits") from None
+        return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
     def _running(self) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
         if self._pid != os.getpid():
             self.forget()
         with self._lock:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="jina-rerank", daemon=True)
-                self._thread.start()
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=_serve, args=(loop,), name="jina-rerank", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
             return self._loop, self._thread
+
+
+def _exits(error: BaseException) -> bool:
+    """Whether it comes of the interpreter's exit: the loop has ended, or no thread is started to look up a host."""
+    if isinstance(error, concurrent.futures.CancelledError):
+        return True
+    return type(error) is RuntimeError and any(word in str(error) for word in ("shutdown", "loop is closed"))
 
 
 def _wait(future: "concurrent.futures.Future[R]", patience: float | None) -> R:

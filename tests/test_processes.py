@@ -13,6 +13,8 @@ import pytest
 
 from .servers import RawServer, answer_body, http, send, silence
 
+pytestmark = pytest.mark.smoke
+
 GOOD = send(http(answer_body(2)))
 LONGEST_SECONDS = 20
 """Far above what any of these takes: what hangs, hangs for ever."""
@@ -42,11 +44,11 @@ EXITS = {
         "client = SyncRerankClient(base_url=url)\nprint(client.rerank('q', ['a', 'b']).documents)\nsys.exit()"
     ),
     "from atexit": (
-        "import atexit\nclient = SyncRerankClient(base_url=url)\n"
+        "import atexit\nclient = SyncRerankClient(base_url=url)\nclient.rerank('q', ['a', 'b'])\n"
         "atexit.register(lambda: print(client.rerank('q', ['a', 'b']).documents))"
     ),
     "from a thread that outlives main": (
-        "import threading\nclient = SyncRerankClient(base_url=url)\n"
+        "import threading\nclient = SyncRerankClient(base_url=url)\nclient.rerank('q', ['a', 'b'])\n"
         "def work():\n    threading.main_thread().join()\n    print(client.rerank('q', ['a', 'b']).documents)\n"
         "threading.Thread(target=work).start()"
     ),
@@ -65,6 +67,22 @@ EXITS = {
 def test_no_client_delays_the_exit_or_complains(raw_server: RawServer, code: str) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + code, raw_server.url) == ("['b', 'a']", "", 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_first_call_while_the_interpreter_exits_is_made_or_refused(raw_server: RawServer, host: str) -> None:
+    """Some versions of Python start no thread any more at that point, for the loop or to look up a host."""
+    raw_server.plays = [GOOD]
+    code = (
+        "import atexit\nclient = SyncRerankClient(base_url=url)\n"
+        "def last():\n"
+        "    try: print(client.rerank('q', ['a', 'b']).documents)\n"
+        "    except ClientClosedError as error: print(error.message)\n"
+        "atexit.register(last)"
+    )
+    out, err, code_ = run(HEAD + code, raw_server.url.replace("127.0.0.1", host))
+    assert out in ("['b', 'a']", "the interpreter exits, and the call cannot be carried out any more")
+    assert (err, code_) == ("", 0)
 
 
 def test_a_call_in_flight_in_a_daemon_thread_does_not_delay_the_exit(raw_server: RawServer) -> None:
