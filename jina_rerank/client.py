@@ -36,6 +36,8 @@ class RerankClient:
         timeout: Seconds for one attempt, its whole answer included; None for no limit.
         deadline: Seconds for a whole call, with all its attempts and waits; None for no limit.
         retry: When and how failures are retried.
+        max_concurrency: How many requests may be in flight at once, on one event loop; None for no limit. A retry that
+            waits is not in flight.
         headers: Headers to send with each request.
         proxy: The URL of a proxy; else those of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
         verify: How the server's certificate is checked: True by certifi's authorities, False not at all, a path to a
@@ -60,6 +62,7 @@ class RerankClient:
         timeout: float | None = DEFAULT_TIMEOUT,
         deadline: float | None = DEFAULT_DEADLINE,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        max_concurrency: int | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
@@ -67,13 +70,14 @@ class RerankClient:
         allow_insecure: bool = False,
         http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
-        self._core = Core.create(
+        self.core: Core = Core.create(
             api_key,
             base_url=base_url,
             model=model,
             timeout=timeout,
             deadline=deadline,
             retry=retry,
+            max_concurrency=max_concurrency,
             headers=headers,
             proxy=proxy,
             verify=verify,
@@ -160,10 +164,10 @@ class RerankClient:
             return_embeddings=return_embeddings,
             max_doc_length=max_doc_length,
             extra_body=extra_body,
-            options=self._core.options,
-            hosted=self._core.hosted,
+            options=self.core.options,
+            hosted=self.core.hosted,
         )
-        return await self._core.perform(call)
+        return await self.core.perform(call)
 
     def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
         """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
@@ -173,13 +177,18 @@ class RerankClient:
         Raises:
             ConfigurationError: A value breaks a rule.
         """
-        clone = object.__new__(type(self))
-        clone._core = self._core.with_options(options)
-        return clone
+        return self.over(self.core.with_options(options))
+
+    @classmethod
+    def over(cls, core: Core) -> Self:
+        """A client over a core that is there already: for this package's own adapters."""
+        client = object.__new__(cls)
+        client.core = core
+        return client
 
     async def aclose(self) -> None:
         """Closes the client: calls in flight on this event loop end with ClientClosedError, and so do later ones."""
-        await self._core.aclose()
+        await self.core.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -190,4 +199,4 @@ class RerankClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}{self._core!r}"
+        return f"{type(self).__name__}{self.core!r}"

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from ._stack import Send
 from ._stack.connections import Connections
+from ._stack.governing import with_concurrency
 from ._stack.http import SecretHeaders, http_attempt
 from ._stack.lanes import transport_opener
 from ._stack.retrying import with_retry
@@ -20,7 +21,7 @@ from .catalog import DEFAULT_MODEL
 from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import RerankError
 from .models import RerankResponse
-from .options import OptionOverrides, Options
+from .options import OptionOverrides, Options, check_count
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -39,12 +40,21 @@ _OWN_HEADERS: Final = {
 class Core:
     """What a client and its facade have in common."""
 
-    __slots__ = ("_closes", "_connections", "_endpoint", "_send", "options")
+    __slots__ = ("_closes", "_connections", "_endpoint", "_max_concurrency", "_send", "options")
 
-    def __init__(self, endpoint: Endpoint, options: Options, connections: Connections, *, closes: bool) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: Options,
+        connections: Connections,
+        *,
+        max_concurrency: int | None,
+        closes: bool,
+    ) -> None:
         self.options: Options = options
         self._endpoint = endpoint
         self._connections = connections
+        self._max_concurrency = max_concurrency
         self._closes = closes
         self._send = self._composed()
 
@@ -58,6 +68,7 @@ class Core:
         timeout: float | None,
         deadline: float | None,
         retry: RetryPolicy,
+        max_concurrency: int | None,
         headers: Mapping[str, str] | None,
         proxy: str | None,
         verify: bool | str | ssl.SSLContext,
@@ -81,13 +92,15 @@ class Core:
         opener = transport_opener(
             endpoint.url, proxy=proxy, verify=verify, trust_env=trust_env, http_client=http_client
         )
-        return cls(endpoint, options, Connections(opener), closes=True)
+        check_count("max_concurrency", max_concurrency)
+        return cls(endpoint, options, Connections(opener), max_concurrency=max_concurrency, closes=True)
 
     def _composed(self) -> Send:
         options, connections, url = self.options, self._connections, self._endpoint.url
         headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **options.headers})
         send = http_attempt(connections, self._endpoint, headers)
-        return with_deadline(with_retry(with_timeout(send, options.timeout, url), options.retry), connections, url)
+        send = with_concurrency(with_timeout(send, options.timeout, url), connections, self._max_concurrency)
+        return with_deadline(with_retry(send, options.retry), connections, url)
 
     @property
     def hosted(self) -> bool:
@@ -97,7 +110,9 @@ class Core:
     def with_options(self, overrides: OptionOverrides) -> Self:
         """A core with other options over the same connections; closing it closes nothing."""
         options = self.options.overridden(overrides, has_key=self._endpoint.api_key is not None)
-        return type(self)(self._endpoint, options, self._connections, closes=False)
+        return type(self)(
+            self._endpoint, options, self._connections, max_concurrency=self._max_concurrency, closes=False
+        )
 
     async def perform(self, call: Call[T]) -> RerankResponse[T]:
         """Carries a call out.

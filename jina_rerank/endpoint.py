@@ -14,6 +14,8 @@ from .errors import ConfigurationError
 HOSTED_BASE_URL: Final = "https://api.jina.ai/v1"
 API_KEY_VARIABLE: Final = "JINA_API_KEY"
 BASE_URL_VARIABLE: Final = "JINA_RERANK_BASE_URL"
+MISSING_KEY: Final = "MISSING_API_KEY"
+"""The code of the ConfigurationError for a key that is needed and not there."""
 
 _HOSTED_HOST: Final = "api.jina.ai"
 # The letters that a header value may hold (RFC 9110, section 5.5), white space left out.
@@ -55,7 +57,8 @@ def resolve_endpoint(
         key = _checked_key(environ.get(API_KEY_VARIABLE, ""), f"the variable {API_KEY_VARIABLE}")
     if hosted and key is None:
         raise ConfigurationError(
-            f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker)"
+            f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker)",
+            code=MISSING_KEY,
         )
     if key is not None and parts.scheme == "http" and not (allow_insecure or is_loopback(parts.hostname or "")):
         raise ConfigurationError(

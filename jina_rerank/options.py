@@ -79,6 +79,12 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
+def check_count(name: str, value: object) -> None:
+    """Refuses a number that is neither None nor a positive integer, with ConfigurationError."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigurationError(f"{name}: expected a positive integer, or None for no limit; got {value!r}")
+
+
 def _check_retry(value: object) -> None:
     if not isinstance(value, RetryPolicy):
         kind = type(value).__name__

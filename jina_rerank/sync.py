@@ -56,6 +56,7 @@ class SyncRerankClient:
         timeout: float | None = DEFAULT_TIMEOUT,
         deadline: float | None = DEFAULT_DEADLINE,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        max_concurrency: int | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
@@ -68,13 +69,14 @@ class SyncRerankClient:
                 "http_client: a sync client takes a function that makes an httpx.AsyncClient, because it must be made "
                 "on the background loop; pass lambda: httpx.AsyncClient(...)"
             )
-        self._core = Core.create(
+        self.core: Core = Core.create(
             api_key,
             base_url=base_url,
             model=model,
             timeout=timeout,
             deadline=deadline,
             retry=retry,
+            max_concurrency=max_concurrency,
             headers=headers,
             proxy=proxy,
             verify=verify,
@@ -141,10 +143,10 @@ class SyncRerankClient:
             return_embeddings=return_embeddings,
             max_doc_length=max_doc_length,
             extra_body=extra_body,
-            options=self._core.options,
-            hosted=self._core.hosted,
+            options=self.core.options,
+            hosted=self.core.hosted,
         )
-        return background.run(self._core.perform(call), deadline=call.wire.deadline)
+        return background.run(self.core.perform(call), deadline=call.wire.deadline)
 
     def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
         """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
@@ -154,16 +156,21 @@ class SyncRerankClient:
         Raises:
             ConfigurationError: A value breaks a rule.
         """
-        clone = object.__new__(type(self))
-        clone._core = self._core.with_options(options)
-        return clone
+        return self.over(self.core.with_options(options))
+
+    @classmethod
+    def over(cls, core: Core) -> Self:
+        """A client over a core that is there already: for this package's own adapters."""
+        client = object.__new__(cls)
+        client.core = core
+        return client
 
     def close(self) -> None:
         """Closes the client: calls in flight in other threads end with ClientClosedError, and so do later ones."""
         if background.started:
-            background.run(self._core.aclose(), deadline=CLOSING_SECONDS)
+            background.run(self.core.aclose(), deadline=CLOSING_SECONDS)
         else:
-            self._core.close_elsewhere()
+            self.core.close_elsewhere()
 
     def __enter__(self) -> Self:
         return self
@@ -174,7 +181,7 @@ class SyncRerankClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}{self._core!r}"
+        return f"{type(self).__name__}{self.core!r}"
 
 
 _mentioned = threading.Event()

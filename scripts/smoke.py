@@ -59,7 +59,17 @@ def passes(place: Path, wheel: Path, version: str, resolution: str) -> bool:
     python = str(venv / "bin" / "python")
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     uv("venv", "--quiet", "--python", str(interpreter(version)), str(venv))
-    uv("pip", "install", "--quiet", "--python", python, "--resolution", resolution, str(wheel), *groups["smoke"])
+    uv(
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        python,
+        "--resolution",
+        resolution,
+        f"{wheel}[langchain]",
+        *groups["smoke"],
+    )
     command = [python, "-m", "pytest", "-q", "-m", "smoke", "-p", "no:cacheprovider", "tests"]
     print(f"smoke: Python {version}, {resolution}", flush=True)
     return subprocess.run(command, cwd=place, check=False).returncode == 0

@@ -306,6 +306,7 @@ BAD_CLIENTS: dict[str, tuple[dict[str, Any], str]] = {
     "an endless timeout": ({"timeout": float("inf")}, "timeout: "),
     "a negative deadline": ({"deadline": -1}, "deadline: "),
     "a blank model": ({"model": " "}, "model: "),
+    "no concurrency at all": ({"max_concurrency": 0}, "max_concurrency: "),
     "a number of retries": ({"retry": 3}, "retry: .*RetryPolicy"),
     "a header with a line break": ({"headers": {"X-A": "jina_secret\r\nX-B: 2"}}, "headers: the value of X-A"),
     "a header with a bad name": ({"headers": {"X A": "1"}}, "headers: a name"),

@@ -188,3 +188,29 @@ def test_it_works_in_a_notebook(raw_server: RawServer) -> None:
     nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     assert [(output.get("name"), output.get("text")) for output in outputs] == [("stdout", "['b', 'a'] ['b', 'a']\n")]
+
+
+DROPPED = """
+import asyncio, gc, sys
+async def main():
+    for _ in range(3):
+        client = RerankClient(base_url=url)
+        print((await client.rerank('q', ['a', 'b'])).documents)
+        cycle = [client]
+        cycle.append(cycle)
+        del client, cycle
+        gc.collect()
+        await asyncio.sleep(0.01)
+asyncio.run(main())
+for _ in range(3):
+    cycle = [SyncRerankClient(base_url=url)]
+    cycle[0].rerank('q', ['a', 'b'])
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+"""
+
+
+def test_a_client_that_is_dropped_is_closed_and_not_complained_of(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + DROPPED, raw_server.url) == ("['b', 'a']\n['b', 'a']\n['b', 'a']", "", 0)

@@ -249,6 +249,24 @@ async def test_concurrent_calls_do_not_mix_up_their_attempts() -> None:
 
 
 @pytest.mark.anyio
+async def test_at_most_max_concurrency_requests_are_in_flight_and_waiting_costs_no_timeout() -> None:
+    server = Server(10.0)
+    async with server.client(max_concurrency=2, timeout=11) as client, anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(client.with_options(deadline=None).rerank, "q", ["a"])
+    assert [later - server.times[0] for later in server.times] == pytest.approx([0, 0, 10, 10, 20, 20])
+
+
+@pytest.mark.anyio
+async def test_a_retry_that_waits_holds_no_slot() -> None:
+    server = Server(status(503, retry_after="100"), OK)
+    async with server.client(max_concurrency=1) as client, anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(client.rerank, "q", ["a"])
+    assert server.waits == pytest.approx([0, 100])
+
+
+@pytest.mark.anyio
 async def test_closing_ends_the_calls_in_flight() -> None:
     errors: list[RerankError] = []
 

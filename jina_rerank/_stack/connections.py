@@ -5,6 +5,7 @@ one loop of one process; so each gets a `LoopState` of its own.
 """
 
 import os
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -32,13 +33,20 @@ class Transport(Protocol):
 class LoopState:
     """What one event loop has of a client."""
 
-    __slots__ = ("_idle", "calls", "ended", "transport")
+    __slots__ = ("_idle", "_slots", "calls", "ended", "transport")
 
     def __init__(self, transport: Transport) -> None:
         self.transport: Transport = transport
         self.calls: set[anyio.CancelScope] = set()
         self.ended: bool = False
         self._idle: anyio.Event | None = None
+        self._slots: anyio.CapacityLimiter | None = None
+
+    def slots(self, limit: int) -> anyio.CapacityLimiter:
+        """What requests hold while they are in flight: `limit` at a time, first come first served."""
+        if self._slots is None:
+            self._slots = anyio.CapacityLimiter(limit)
+        return self._slots
 
     def leave(self, call: anyio.CancelScope) -> None:
         """Takes a call out that is over."""
@@ -66,6 +74,9 @@ class Connections:
         self._open_transport = open_transport
         self._states: dict[EventLoopToken, tuple[LoopState, AsyncGenerator[None]]] = {}
         self._pid = os.getpid()
+        # Held from outside, the sockets are no part of the garbage when the client is: they are closed on their loops,
+        # by the closers that are dropped then, and not by the garbage collector.
+        weakref.finalize(self, self._states.clear).atexit = False
 
     def check_open(self) -> None:
         """Refuses to go on, with ClientClosedError, once the client is closed."""
@@ -80,8 +91,9 @@ class Connections:
         """
         self.check_open()
         if self._pid != os.getpid():
-            _abandoned.append(self._states)
-            self._states, self._pid = {}, os.getpid()
+            _abandoned.append(dict(self._states))
+            self._states.clear()
+            self._pid = os.getpid()
         token = current_token()
         found = self._states.get(token)
         if found is not None and not found[0].ended:
