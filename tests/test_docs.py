@@ -44,6 +44,7 @@ def test_each_block_of_python_runs_and_prints(code: str, emulator: str) -> None:
 EXPECTED = {
     "awaited": "How to change a bicycle tyre",
     "blocking": "How to change a bicycle tyre",
+    "langchain_retriever": "retriever: ['How to change a bicycle tyre.'",
     "own_objects": "#23 Flat tyres (was at position 1)",
     "self_hosted": "change a bicycle tyre",
 }

@@ -1,0 +1,369 @@
+"""JinaRerank for LangChain: takes the place of `langchain_community.document_compressors.JinaRerank`.
+
+Needs the extra `langchain`. docs/langchain.md says what is different.
+"""
+
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from copy import deepcopy
+from typing import Annotated, Any, Final, Self, TypeAlias, TypedDict
+
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from ._narrow import is_array, is_object
+from .catalog import DEFAULT_MODEL, find_model
+from .client import RerankClient
+from .core import Core
+from .documents import Document as Rankable
+from .endpoint import API_KEY_VARIABLE, MISSING_KEY
+from .errors import ConfigurationError, InvalidRequestError
+from .models import RerankResponse
+from .options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
+from .retry import RetryPolicy
+from .sync import SyncRerankClient
+
+try:
+    from langchain_core.callbacks import Callbacks
+    from langchain_core.documents import BaseDocumentCompressor, Document
+    from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+    from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
+except ModuleNotFoundError as _error:
+    raise ImportError('JinaRerank needs langchain-core: pip install "jina-rerank[langchain]"') from _error
+
+Item: TypeAlias = str | Document | Mapping[str, Any]
+"""What `rerank` takes: a text, a Document, or a mapping with "text" or "image"."""
+
+Compress: TypeAlias = Callable[[Sequence[Document], str, RunnableConfig], list[Document]]
+AsyncCompress: TypeAlias = Callable[[Sequence[Document], str, RunnableConfig], Awaitable[list[Document]]]
+
+_OF_A_READY_CLIENT: Final = frozenset(
+    ("jina_api_key", "base_url", "timeout", "deadline", "retry", "max_concurrency", "user_agent")
+)
+
+
+def _secret(value: SecretStr | str | None) -> SecretStr | None:
+    return SecretStr(value) if isinstance(value, str) else value
+
+
+class RerankInput(TypedDict):
+    """What the Runnable takes."""
+
+    query: str
+    documents: Sequence[Document]
+
+
+class Ranked(TypedDict):
+    """One result of `rerank`."""
+
+    index: int
+    relevance_score: float
+
+
+class JinaRerank(BaseDocumentCompressor):
+    """Reranks Documents with the Jina Rerank API, or with a server that speaks its wire.
+
+    One instance serves sync and async code, threads and event loops, and needs no closing. Errors are those of
+    `jina_rerank`; all of them are RuntimeErrors.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, populate_by_name=True, hide_input_in_errors=True
+    )
+
+    jina_api_key: Annotated[SecretStr | str | None, AfterValidator(_secret)] = Field(default=None, alias="api_key")
+    """The key; else the variable JINA_API_KEY. The hosted API needs one."""
+    model: str = DEFAULT_MODEL
+    """The reranker."""
+    top_n: Annotated[int, Field(ge=1)] | None = 3
+    """How many Documents to return; None for all."""
+    user_agent: str = "langchain"
+    """Who asks, for the server's statistics."""
+    base_url: str | None = None
+    """The server, as RerankClient takes it."""
+    timeout: float | None = DEFAULT_TIMEOUT
+    """Seconds for one attempt; None for no limit."""
+    deadline: float | None = DEFAULT_DEADLINE
+    """Seconds for a whole call; None for no limit."""
+    retry: RetryPolicy = RetryPolicy()
+    """When and how failures are retried."""
+    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    """How many requests may be in flight at once, on one event loop; None for no limit."""
+    max_doc_length: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of each Document that are scored; None for the model's own limit."""
+    extra_body: dict[str, Any] | None = None
+    """Fields to send that only your server knows."""
+    score_threshold: float | None = None
+    """Documents with a lower score are left out; not when the answer is degraded, since its scores mean nothing."""
+    client: SkipJsonSchema[SyncRerankClient | None] = Field(default=None, exclude=True)
+    """A ready-made client to use; it stays yours to close."""
+    async_client: SkipJsonSchema[RerankClient | None] = Field(default=None, exclude=True)
+    """A ready-made client to use; it stays yours to close."""
+    session: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
+    """Not used any more: pass `client=SyncRerankClient(http_client=...)`."""
+
+    _made: Core | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _is_usable(self) -> Self:
+        if self.session is not None:
+            replacement = "client=SyncRerankClient(http_client=lambda: httpx.AsyncClient(...))"
+            warnings.warn(f"session is not used any more; pass {replacement}", DeprecationWarning, stacklevel=3)
+        ready = self.client or self.async_client
+        competing = sorted(_OF_A_READY_CLIENT & self.model_fields_set)
+        if ready is not None and competing:
+            raise ValueError(f"{competing[0]}: a ready-made client has its own; give one of the two")
+        try:
+            _ = self._core
+        except ConfigurationError as error:
+            if error.code == MISSING_KEY:
+                raise ValueError(
+                    f"Did not find jina_api_key, please add an environment variable `{API_KEY_VARIABLE}` which "
+                    "contains it, or pass `jina_api_key` as a named parameter."
+                ) from None
+            raise
+        return self
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """Copies of the best Documents, best first, each with its score in `metadata["relevance_score"]`.
+
+        Args:
+            documents: The candidates. They stay as they are.
+            query: What to rank by.
+            callbacks: Handlers that are told of the run; those of a surrounding chain are told in any case.
+
+        Raises:
+            RerankError: The call failed.
+        """
+        return self._compress(documents, query, ensure_config(_config_of(callbacks)))
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """`compress_documents`, awaited; no thread is used."""
+        return await self._acompress(documents, query, ensure_config(_config_of(callbacks)))
+
+    def rerank(
+        self,
+        documents: Sequence[Item],
+        query: str,
+        *,
+        model: str | None = None,
+        top_n: int | None = -1,
+        max_chunks_per_doc: int | None = None,
+    ) -> list[Ranked]:
+        """The order of documents: positions and scores, best first.
+
+        Args:
+            documents: The candidates.
+            query: What to rank by.
+            model: Another reranker than `self.model`.
+            top_n: How many to return; None for all, -1 or 0 for `self.top_n`.
+            max_chunks_per_doc: Not used any more, and never was by the API: see `max_doc_length`.
+
+        Raises:
+            RerankError: The call failed.
+        """
+        _refuse_chunks(max_chunks_per_doc)
+        return _ranked(self._sync_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
+
+    async def arerank(
+        self,
+        documents: Sequence[Item],
+        query: str,
+        *,
+        model: str | None = None,
+        top_n: int | None = -1,
+        max_chunks_per_doc: int | None = None,
+    ) -> list[Ranked]:
+        """`rerank`, awaited; no thread is used."""
+        _refuse_chunks(max_chunks_per_doc)
+        return _ranked(await self._async_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
+
+    def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
+        """A Runnable from `{"query": ..., "documents": ...}` to Documents, for chains: invoke, batch, and awaited."""
+        return RerankRunnable(self._compress, self._acompress)
+
+    def _compress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
+        with _run(documents, query, config) as outputs:
+            response = self._sync_client.rerank(query, documents, **self._arguments())
+            return self._record(response, outputs)
+
+    async def _acompress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
+        async with _arun(documents, query, config) as outputs:
+            response = await self._async_client.rerank(query, documents, **self._arguments())
+            return self._record(response, outputs)
+
+    def _record(self, response: RerankResponse[Document], outputs: dict[str, Any]) -> list[Document]:
+        """The Documents to return; they, and what the call cost, are the outputs of the run."""
+        least = self.score_threshold
+        kept = [
+            _scored(result.document, result.relevance_score)
+            for result in response.results
+            if least is None or response.degraded or result.relevance_score >= least
+        ]
+        usage = None if response.usage is None else response.usage.model_dump(exclude_none=True)
+        outputs.update(documents=kept, usage=usage, model=response.model, attempts=response.attempts)
+        return kept
+
+    def _arguments(self, *, model: str | None = None, top_n: int | None = -1) -> dict[str, Any]:
+        own = self.client is None and self.async_client is None
+        chosen = model or (self.model if own or "model" in self.model_fields_set else None)
+        known = find_model(chosen or self._core.options.model)
+        return {
+            "key": _image_or_text if known is not None and known.images else _text,
+            "model": chosen,
+            "top_n": self.top_n if top_n is not None and top_n < 1 else top_n,
+            "max_doc_length": self.max_doc_length,
+            "extra_body": self.extra_body,
+        }
+
+    @property
+    def _sync_client(self) -> SyncRerankClient:
+        return self.client or SyncRerankClient.over(self._core)
+
+    @property
+    def _async_client(self) -> RerankClient:
+        return self.async_client or RerankClient.over(self._core)
+
+    @property
+    def _core(self) -> Core:
+        """What both clients have in common; made once, and again after a pickle."""
+        ready = self.client or self.async_client
+        if ready is not None:
+            return ready.core
+        if self._made is None:
+            self._made = Core.create(
+                self.jina_api_key,
+                base_url=self.base_url,
+                model=self.model,
+                timeout=self.timeout,
+                deadline=self.deadline,
+                retry=self.retry,
+                max_concurrency=self.max_concurrency,
+                headers={"user-agent": self.user_agent},
+                proxy=None,
+                verify=True,
+                trust_env=True,
+                allow_insecure=False,
+                http_client=None,
+            )
+        return self._made
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in type(self).model_fields:
+            self._made = None
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # A pickle holds neither the key nor connections; where it is loaded, the environment has the key.
+        state = super().__getstate__()
+        values = {**state["__dict__"], "jina_api_key": None, "client": None, "async_client": None, "session": None}
+        return {**state, "__dict__": values, "__pydantic_private__": {"_made": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # The copy shares the connections: none of its fields is changed in place.
+        return self.model_copy()
+
+
+class RerankRunnable(Runnable[RerankInput, list[Document]]):
+    """JinaRerank as a step of a chain."""
+
+    def __init__(self, compress: Compress, acompress: AsyncCompress) -> None:
+        self._compress = compress
+        self._acompress = acompress
+
+    def invoke(self, input: RerankInput, config: RunnableConfig | None = None, **_: Any) -> list[Document]:  # noqa: A002  # LangChain's name
+        """Reranks, and waits for it."""
+        return self._compress(*_parts(input), ensure_config(config))
+
+    async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **_: Any) -> list[Document]:  # noqa: A002  # LangChain's name
+        """Reranks, awaited."""
+        return await self._acompress(*_parts(input), ensure_config(config))
+
+
+def _parts(value: RerankInput) -> tuple[Sequence[Document], str]:
+    try:
+        return value["documents"], value["query"]
+    except (KeyError, TypeError):
+        pass
+    raise InvalidRequestError('input: expected a mapping with "query" and "documents"')
+
+
+@contextmanager
+def _run(documents: Sequence[Document], query: str, config: RunnableConfig) -> Generator[dict[str, Any]]:
+    """A run in the traces: with query, candidates, and the outputs that are filled in, or the failure."""
+    manager = get_callback_manager_for_config(config)
+    run = manager.on_chain_start(None, _inputs(documents, query), name=_name(config), run_id=config.get("run_id"))
+    outputs: dict[str, Any] = {}
+    try:
+        yield outputs
+    except BaseException as error:
+        run.on_chain_error(error)
+        raise
+    run.on_chain_end(outputs)
+
+
+@asynccontextmanager
+async def _arun(documents: Sequence[Document], query: str, config: RunnableConfig) -> AsyncGenerator[dict[str, Any]]:
+    manager = get_async_callback_manager_for_config(config)
+    run = await manager.on_chain_start(None, _inputs(documents, query), name=_name(config), run_id=config.get("run_id"))
+    outputs: dict[str, Any] = {}
+    try:
+        yield outputs
+    except BaseException as error:
+        await run.on_chain_error(error)
+        raise
+    await run.on_chain_end(outputs)
+
+
+def _inputs(documents: Sequence[Document], query: str) -> dict[str, Any]:
+    return {"query": query, "documents": documents}
+
+
+def _name(config: RunnableConfig) -> str:
+    return config.get("run_name") or "JinaRerank"
+
+
+def _config_of(callbacks: Callbacks | None) -> RunnableConfig:
+    # None keeps those of the chain around, which ensure_config finds.
+    return {} if callbacks is None else {"callbacks": callbacks}
+
+
+def _text(item: Item) -> Rankable:
+    return item.page_content if isinstance(item, Document) else item
+
+
+def _image_or_text(item: Item) -> Rankable:
+    image = item.metadata.get("image") if isinstance(item, Document) else None
+    return {"image": image} if isinstance(image, str) and image else _text(item)
+
+
+def _scored(document: Document, score: float) -> Document:
+    metadata = {**_copied(document.metadata), "relevance_score": score}
+    return document.model_copy(update={"metadata": metadata})
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy; what cannot be copied, such as a lock or an open file, is shared."""
+    try:
+        return deepcopy(value)
+    except Exception:  # noqa: BLE001  # whatever a caller's object raises when it is copied
+        if is_object(value):
+            return {key: _copied(inner) for key, inner in value.items()}
+        if is_array(value):
+            return [_copied(inner) for inner in value]
+        return value
+
+
+def _ranked(response: RerankResponse[Any]) -> list[Ranked]:
+    return [{"index": result.index, "relevance_score": result.relevance_score} for result in response.results]
+
+
+def _refuse_chunks(max_chunks_per_doc: int | None) -> None:
+    if max_chunks_per_doc is not None:
+        message = "max_chunks_per_doc was never sent, and is not known to the API; see max_doc_length"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)

@@ -1,0 +1,422 @@
+"""JinaRerank in LangChain: over real sockets, sync and async, in retrievers and chains."""
+
+import asyncio
+import json
+import logging
+import pickle
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+pytest.importorskip("langchain_core")
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import Document
+from langchain_core.load import dumpd, dumps
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
+from pydantic import ValidationError
+
+from jina_rerank import (
+    AuthenticationError,
+    InvalidRequestError,
+    RerankClient,
+    RetryPolicy,
+    ServerError,
+    SyncRerankClient,
+)
+from jina_rerank.langchain import Item, JinaRerank, RerankInput
+
+from .servers import Play, RawServer, answer_body, http, send
+
+pytestmark = pytest.mark.smoke
+
+GOOD = send(http(answer_body(3)))
+"""The last of three documents is the best, with 0.3, 0.2 and 0.1."""
+
+
+@pytest.fixture
+def server(raw_server: RawServer) -> RawServer:
+    raw_server.plays = [GOOD]
+    return raw_server
+
+
+@pytest.fixture
+def compressor(server: RawServer) -> JinaRerank:
+    return JinaRerank(api_key="jina_secret", base_url=server.url, retry=RetryPolicy(base_delay=0.001))
+
+
+class Article(Document):
+    section: str = "none"
+
+
+def documents() -> list[Document]:
+    return [
+        Document("first", id="1", metadata={"nested": {"tags": ["a"]}}),
+        Article(page_content="second", id="2", section="news"),
+        Document("third", id="3", metadata={"relevance_score": "old", "lock": threading.Lock(), "list": [[1]]}),
+    ]
+
+
+def sent(server: RawServer) -> Any:
+    return json.loads(server.requests[-1][1])
+
+
+class Log(BaseCallbackHandler):
+    """Everything that a tracer would see."""
+
+    def __init__(self) -> None:
+        self.starts: dict[UUID, tuple[str, Any, UUID | None]] = {}
+        self.ends: dict[UUID, Any] = {}
+        self.errors: dict[UUID, BaseException] = {}
+
+    def on_chain_start(
+        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: Any = None, **kw: Any
+    ) -> None:
+        self.starts[run_id] = (str(kw.get("name")), inputs, parent_run_id)
+
+    def on_retriever_start(
+        self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: Any = None, **kw: Any
+    ) -> None:
+        self.starts[run_id] = ("retriever", query, parent_run_id)
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kw: Any) -> None:
+        self.ends[run_id] = outputs
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kw: Any) -> None:
+        self.errors[run_id] = error
+
+    @property
+    def rerank(self) -> UUID:
+        (run,) = [run for run, (name, _, _) in self.starts.items() if name == "JinaRerank"]
+        return run
+
+
+def compress(compressor: JinaRerank, way: str, given: list[Document], **arguments: Any) -> list[Document]:
+    if way == "sync":
+        return compressor.compress_documents(given, "q", **arguments)
+    return asyncio.run(compressor.acompress_documents(given, "q", **arguments))
+
+
+BOTH = pytest.mark.parametrize("way", ["sync", "async"])
+
+
+@BOTH
+def test_copies_come_back_best_first_and_the_callers_stay_as_they_are(compressor: JinaRerank, way: str) -> None:
+    given = documents()
+    found = compress(compressor, way, given)
+    assert [document.page_content for document in found] == ["third", "second", "first"]
+    assert [document.id for document in found] == ["3", "2", "1"]
+    assert [document.metadata["relevance_score"] for document in found] == [0.3, 0.2, 0.1]
+    assert (type(found[1]), found[1].type, found[1].section) == (Article, "Document", "news")  # type: ignore[attr-defined]
+    assert found[0].metadata["lock"] is given[2].metadata["lock"]
+    found[0].metadata["list"][0].append(2)
+    found[2].metadata["nested"]["tags"].append("b")
+    assert given[0].metadata == {"nested": {"tags": ["a"]}}
+    assert given[1].metadata == {}
+    assert given[2].metadata["relevance_score"] == "old"
+    assert given[2].metadata["list"] == [[1]]
+
+
+@BOTH
+def test_nothing_to_rank_asks_nobody(compressor: JinaRerank, server: RawServer, way: str) -> None:
+    assert compress(compressor, way, []) == []
+    assert compressor.rerank([], "q") == []
+    assert server.requests == []
+
+
+def test_what_is_sent(compressor: JinaRerank, server: RawServer) -> None:
+    compressor.compress_documents(documents(), "q")
+    assert sent(server) == {
+        "model": "jina-reranker-v3.5",
+        "query": "q",
+        "documents": ["first", "second", "third"],
+        "top_n": 3,
+        "return_documents": False,
+    }
+    headers = server.requests[-1][0]
+    assert (headers["authorization"], headers["user-agent"]) == ("Bearer jina_secret", "langchain")
+
+
+def test_the_options_of_the_client(server: RawServer) -> None:
+    compressor = JinaRerank(
+        base_url=server.url,
+        model="jina-reranker-v3",
+        top_n=None,
+        user_agent="mine",
+        max_doc_length=64,
+        extra_body={"instruction": "x"},
+        timeout=5,
+        deadline=None,
+        max_concurrency=2,
+    )
+    compressor.compress_documents(documents(), "q")
+    assert sent(server)["model"] == "jina-reranker-v3"
+    assert "top_n" not in sent(server)
+    assert (sent(server)["max_doc_length"], sent(server)["instruction"]) == (64, "x")
+    assert server.requests[-1][0]["user-agent"] == "mine"
+
+
+TOP_N = [({}, 2), ({"top_n": -1}, 2), ({"top_n": 0}, 2), ({"top_n": None}, None), ({"top_n": 1}, 1)]
+
+
+@pytest.mark.parametrize(("arguments", "top_n"), TOP_N)
+def test_rerank_gives_positions_and_scores(
+    compressor: JinaRerank, server: RawServer, arguments: dict[str, Any], top_n: int | None
+) -> None:
+    compressor.top_n = 2
+    mixed: list[Item] = ["a text", Document("a document"), {"text": "a mapping"}]
+    expected = [{"index": 2, "relevance_score": 0.3}, {"index": 1, "relevance_score": 0.2}][:top_n]
+    expected += [] if top_n else [{"index": 0, "relevance_score": 0.1}]
+    assert compressor.rerank(mixed, "q", **arguments) == expected
+    assert asyncio.run(compressor.arerank(mixed, "q", model="jina-reranker-v3", **arguments)) == expected
+    assert sent(server).get("top_n") == top_n
+    assert sent(server)["model"] == "jina-reranker-v3"
+    assert sent(server)["documents"] == ["a text", "a document", "a mapping"]
+
+
+@BOTH
+def test_low_scores_can_be_left_out(server: RawServer, way: str) -> None:
+    compressor = JinaRerank(base_url=server.url, score_threshold=0.2)
+    assert [document.id for document in compress(compressor, way, documents())] == ["3", "2"]
+
+
+def test_images_go_out_as_images_to_models_that_read_them(server: RawServer) -> None:
+    given = [Document("a", metadata={"image": "https://example.com/a.png"}), Document("b"), Document("c")]
+    JinaRerank(base_url=server.url, model="jina-reranker-m0").compress_documents(given, "q")
+    assert sent(server)["documents"] == [{"image": "https://example.com/a.png"}, "b", "c"]
+    JinaRerank(base_url=server.url).compress_documents(given, "q")
+    assert sent(server)["documents"] == ["a", "b", "c"]
+
+
+@BOTH
+def test_the_run_is_traced_with_all_that_matters(compressor: JinaRerank, way: str) -> None:
+    log, given = Log(), documents()
+    found = compress(compressor, way, given, callbacks=[log])
+    _, inputs, parent = log.starts[log.rerank]
+    assert (inputs, parent) == ({"query": "q", "documents": given}, None)
+    outputs = log.ends[log.rerank]
+    assert outputs["documents"] == found
+    assert (outputs["usage"], outputs["model"], outputs["attempts"]) == ({"total_tokens": 7}, "jina-reranker-v3.5", 1)
+    assert all("usage" not in document.metadata for document in found)
+
+
+@BOTH
+def test_a_failure_is_traced_and_raised(compressor: JinaRerank, server: RawServer, way: str) -> None:
+    server.plays = [send(http(b'{"detail": "down"}', 503))]
+    log = Log()
+    with pytest.raises(ServerError) as caught:
+        compress(compressor, way, documents(), callbacks=[log])
+    assert log.errors == {log.rerank: caught.value}
+    assert isinstance(caught.value, RuntimeError)
+
+
+class Found(BaseRetriever):
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        return documents()
+
+
+def test_it_compresses_for_a_retriever_as_a_child_run(compressor: JinaRerank) -> None:
+    classic = pytest.importorskip("langchain_classic.retrievers")
+    retriever = classic.ContextualCompressionRetriever(base_compressor=compressor, base_retriever=Found())
+    for invoke in (retriever.invoke, lambda *a, **k: asyncio.run(retriever.ainvoke(*a, **k))):
+        log = Log()
+        found = invoke("q", config={"callbacks": [log]})
+        assert [document.id for document in found] == ["3", "2", "1"]
+        parent = log.starts[log.rerank][2]
+        assert parent is not None
+        assert log.starts[parent][:2] == ("retriever", "q")
+        assert log.ends[log.rerank]["usage"] == {"total_tokens": 7}
+
+
+def test_it_is_a_part_of_a_pipeline(compressor: JinaRerank) -> None:
+    compressors = pytest.importorskip("langchain_classic.retrievers.document_compressors")
+    pipeline = compressors.DocumentCompressorPipeline(transformers=[compressor, compressor])
+    assert [document.id for document in pipeline.compress_documents(documents(), "q")] == ["1", "2", "3"]
+    assert [document.id for document in asyncio.run(pipeline.acompress_documents(documents(), "q"))] == ["1", "2", "3"]
+
+
+def test_a_chain_around_it_is_the_parent_even_if_nobody_passes_callbacks_on(compressor: JinaRerank) -> None:
+    def step(query: str) -> list[Document]:
+        return compressor.compress_documents(documents(), query)
+
+    async def astep(query: str) -> list[Document]:
+        return await compressor.acompress_documents(documents(), query)
+
+    log, alog = Log(), Log()
+    RunnableLambda(step, name="outer").invoke("q", config={"callbacks": [log]})
+    asyncio.run(RunnableLambda(astep, name="outer").ainvoke("q", config={"callbacks": [alog]}))
+    for seen in (log, alog):
+        parent = seen.starts[seen.rerank][2]
+        assert parent is not None
+        assert seen.starts[parent][0] == "outer"
+
+
+def test_it_is_a_runnable(compressor: JinaRerank, server: RawServer) -> None:
+    step = compressor.as_runnable()
+    given: RerankInput = {"query": "q", "documents": documents()}
+
+    def found(query: str) -> RerankInput:
+        return {"query": query, "documents": documents()}
+
+    chain = RunnableLambda(found) | step
+    log = Log()
+    assert [document.id for document in chain.invoke("q", config={"callbacks": [log]})] == ["3", "2", "1"]
+    parent = log.starts[log.rerank][2]
+    assert parent is not None
+    assert log.starts[parent][0] == "RunnableSequence"
+    assert [document.id for document in asyncio.run(step.ainvoke(given))] == ["3", "2", "1"]
+    assert [len(ranked) for ranked in step.batch([given] * 3)] == [3, 3, 3]
+    assert [len(ranked) for ranked in asyncio.run(step.abatch([given] * 3))] == [3, 3, 3]
+    with pytest.raises(InvalidRequestError, match='"query" and "documents"'):
+        step.invoke({"query": "q"})  # type: ignore[typeddict-item]  # the mistake that is tested
+
+
+def slow(seconds: float) -> Play:
+    def play(connection: Any) -> None:
+        time.sleep(seconds)
+        connection.sendall(http(answer_body(3)))
+
+    return play
+
+
+def test_sixty_calls_at_once_take_little_longer_than_one(compressor: JinaRerank, server: RawServer) -> None:
+    server.plays = [slow(1)]
+
+    async def main() -> float:
+        start = time.monotonic()
+        await asyncio.gather(*[compressor.acompress_documents(documents(), f"q{i}") for i in range(60)])
+        return time.monotonic() - start
+
+    threads = threading.active_count()
+    assert asyncio.run(main()) < 2.5
+    assert len(server.requests) == 60
+    assert threading.active_count() <= threads + 60  # those of the server's connections
+
+
+def test_a_batch_keeps_to_the_limit(server: RawServer) -> None:
+    at_once = most = 0
+    lock = threading.Lock()
+
+    def play(connection: Any) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.05)
+        with lock:
+            at_once -= 1
+        connection.sendall(http(answer_body(3)))
+
+    server.plays = [play]
+    step = JinaRerank(base_url=server.url, max_concurrency=3).as_runnable()
+    given: RerankInput = {"query": "q", "documents": documents()}
+    asyncio.run(step.abatch([given] * 12))
+    assert most == 3
+    step.batch([given] * 12)
+    assert most == 3
+
+
+def test_one_instance_serves_threads_and_many_loops(compressor: JinaRerank) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        mixed = list(threads.map(lambda i: compress(compressor, ("sync", "async")[i % 2], documents()), range(40)))
+    assert {tuple(document.id for document in found) for found in mixed} == {("3", "2", "1")}
+
+
+def test_a_missing_key_is_said_when_it_is_made() -> None:
+    with pytest.raises(ValidationError, match=r"Did not find jina_api_key.*JINA_API_KEY"):
+        JinaRerank()
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"top": 3}, "Extra inputs are not permitted"),
+    ({"top_n": 0}, "greater than or equal to 1"),
+    ({"base_url": "localhost:8000"}, "base_url: "),
+    ({"timeout": -1}, "timeout: "),
+    ({"max_concurrency": 0}, "max_concurrency"),
+    ({"api_key": "jina_secret\nx"}, "api_key: "),
+    ({"api_key": "jina_secret", "client": SyncRerankClient("k"), "timeout": 3}, "a ready-made client has its own"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_mistakes_are_said_when_it_is_made(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
+        JinaRerank(**{"api_key": "jina_key", **arguments} if "client" not in arguments else arguments)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(TypeError):
+        JinaRerank("jina_key")  # type: ignore[call-arg]  # that there is no positional argument is the point
+
+
+def test_ready_made_clients_are_used_and_stay_open(server: RawServer) -> None:
+    with SyncRerankClient("jina_mine", base_url=server.url, model="jina-reranker-v3") as client:
+        for way in ("sync", "async"):
+            assert len(compress(JinaRerank(client=client), way, documents())) == 3
+            assert sent(server)["model"] == "jina-reranker-v3"
+            assert server.requests[-1][0]["authorization"] == "Bearer jina_mine"
+        compress(JinaRerank(client=client, model="jina-reranker-v2-base-multilingual"), "sync", documents())
+        assert sent(server)["model"] == "jina-reranker-v2-base-multilingual"
+        assert client.rerank("q", ["a", "b", "c"]).documents == ["c", "b", "a"]
+    other = JinaRerank(async_client=RerankClient(base_url=server.url))
+    for way in ("sync", "async"):
+        assert len(compress(other, way, documents())) == 3
+
+
+def test_what_the_old_class_took_is_taken_with_a_word(compressor: JinaRerank) -> None:
+    with pytest.warns(DeprecationWarning, match=r"client=SyncRerankClient\(http_client=") as warned:
+        JinaRerank(api_key="jina_key", session=object())
+    assert warned[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match="max_doc_length") as warned:
+        compressor.rerank(["a", "b", "c"], "q", max_chunks_per_doc=3)
+    assert warned[0].filename == __file__
+
+
+def test_changing_a_field_changes_what_is_sent(compressor: JinaRerank, server: RawServer) -> None:
+    compressor.compress_documents(documents(), "q")
+    compressor.user_agent = "other"
+    compressor.model = "jina-reranker-v3"
+    compressor.compress_documents(documents(), "q")
+    assert server.requests[-1][0]["user-agent"] == "other"
+    assert sent(server)["model"] == "jina-reranker-v3"
+
+
+def test_the_key_shows_nowhere(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.plays = [send(http(b'{"detail": "who is jina_canary?"}', 401)), GOOD]
+    compressor = JinaRerank(api_key="jina_canary", base_url=server.url)
+    with caplog.at_level(logging.DEBUG), pytest.raises(AuthenticationError) as caught:
+        compressor.compress_documents(documents(), "q")
+    shown = [repr(compressor), str(compressor), str(compressor.model_dump()), compressor.model_dump_json()]
+    shown += [json.dumps(JinaRerank.model_json_schema()), dumps(compressor), str(dumpd(compressor)), str(caught.value)]
+    shown += [caplog.text, repr(pickle.dumps(compressor)), repr(compressor.as_runnable())]
+    assert [text for text in shown if "canary" in text] == []
+    monkeypatch.setenv("JINA_API_KEY", "jina_other")
+    monkeypatch.setenv("JINA_RERANK_BASE_URL", server.url)
+    monkeypatch.setattr(compressor, "base_url", None)
+    again = pickle.loads(pickle.dumps(compressor))
+    assert len(again.compress_documents(documents(), "q")) == 3
+    assert server.requests[-1][0]["authorization"] == "Bearer jina_other"
+
+
+@pytest.fixture(autouse=True)
+def no_tracing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2", "LANGSMITH_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with warnings.catch_warnings():
+        # langchain-core's own, of its code under a newer pydantic or Python
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"langchain_.*")
+        yield
+
+
+def test_a_deep_copy_works(compressor: JinaRerank) -> None:
+    compressor.compress_documents(documents(), "q")
+    twin = deepcopy(compressor)
+    assert [document.id for document in twin.compress_documents(documents(), "q")] == ["3", "2", "1"]
