@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from copy import deepcopy
 from typing import Annotated, Any, Final, Self, TypeAlias, TypedDict
 
-from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from ._narrow import is_array, is_object
@@ -61,16 +61,18 @@ class Ranked(TypedDict):
     relevance_score: float
 
 
-class JinaRerank(BaseDocumentCompressor):
+class JinaRerank(
+    BaseDocumentCompressor,
+    extra="forbid",
+    arbitrary_types_allowed=True,
+    populate_by_name=True,
+    hide_input_in_errors=True,
+):
     """Reranks Documents with the Jina Rerank API, or with a server that speaks its wire.
 
     One instance serves sync and async code, threads and event loops, and needs no closing. Errors are those of
     `jina_rerank`; all of them are RuntimeErrors.
     """
-
-    model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, populate_by_name=True, hide_input_in_errors=True
-    )
 
     jina_api_key: Annotated[SecretStr | str | None, AfterValidator(_secret)] = Field(default=None, alias="api_key")
     """The key; else the variable JINA_API_KEY. The hosted API needs one."""
