@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 from .catalog import find_model
-from .documents import Document, Query, is_blank, is_image, wire_documents, wire_query
+from .documents import Document, Query, WireDocument, is_blank, is_image, wire_documents, wire_query
 from .errors import InvalidRequestError
-from .models import RerankRequest, RerankResponse, RerankResult, build_request, listed
+from .models import RerankRequest, RerankResponse, RerankResult, build_request, build_results, listed
 from .options import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
 from .wire import Ranking, WireRequest
 
@@ -68,7 +69,7 @@ def open_call(
 
 def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | None, options: Options) -> Call[T]:
     wire = wire_documents(request.documents)
-    sent = [position for position, document in enumerate(wire) if not is_blank(document)]
+    sent = _not_blank(wire)
     return Call(
         documents=items,
         sent=sent,
@@ -84,6 +85,10 @@ def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | No
             deadline=deadline,
         ),
     )
+
+
+def _not_blank(documents: Sequence[WireDocument]) -> Sequence[int]:
+    return [position for position, document in enumerate(documents) if not is_blank(document)]
 
 
 def _check_against_catalogue(wire: WireRequest) -> None:
@@ -104,11 +109,9 @@ def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
     if ranking is None:
         return RerankResponse(results=_blanks(call, score=0.0))
     sent, documents = call.sent, call.documents
-    embeddings = ranking.embeddings or [None] * len(ranking.indices)
-    results = [
-        RerankResult(sent[index], score, documents[sent[index]], embedding)
-        for index, score, embedding in zip(ranking.indices, ranking.scores, embeddings, strict=True)
-    ]
+    indices = ranking.indices if len(sent) == len(documents) else [sent[index] for index in ranking.indices]
+    ranked = map(documents.__getitem__, indices)
+    results = build_results(indices, ranking.scores, ranked, ranking.embeddings or repeat(None))
     if len(sent) < len(documents):
         results += _blanks(call, score=min(ranking.scores))
     return RerankResponse(

@@ -6,6 +6,8 @@ The answer's shape is that of the hosted API, or of any server that speaks its w
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import gt, itemgetter
 from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -99,6 +101,10 @@ def decode(body: bytes, *, documents: int, top_n: int | None, url: str) -> Ranki
     )
 
 
+# Over whole columns, C functions take a fraction of the time of a comprehension.
+_INDEX: Final = itemgetter("index")
+_RELEVANCE_SCORE: Final = itemgetter("relevance_score")
+_SCORE: Final = itemgetter("score")
 _NAMED_FIELDS: Final = frozenset(("model", "results", "data", "usage"))
 _MOST_TOKENS: Final = 10**15
 
@@ -134,15 +140,12 @@ def _columns(
     raw: list[Any], documents: int, url: str
 ) -> tuple[list[int], list[float], list[Sequence[float] | None] | None]:
     try:
-        indices = [result["index"] for result in raw]
-        if raw and "relevance_score" in raw[0]:
-            scores = [result["relevance_score"] for result in raw]
-        else:
-            scores = [result["score"] for result in raw]
+        indices = list(map(_INDEX, raw))
+        scores = list(map(_RELEVANCE_SCORE if raw and "relevance_score" in raw[0] else _SCORE, raw))
         embeddings = [result.get("embedding") for result in raw] if raw and "embedding" in raw[0] else None
     except (KeyError, TypeError, AttributeError):
         raise _broken_rule("each result needs an index and a relevance_score", url) from None
-    if not {type(index) for index in indices} <= {int}:
+    if not set(map(type, indices)) <= {int}:
         raise _broken_rule("an index is not an integer", url)
     if indices and not 0 <= min(indices) <= max(indices) < documents:
         raise _broken_rule(f"an index is not between 0 and {documents - 1}", url)
@@ -152,7 +155,7 @@ def _columns(
 
 
 def _finite(numbers: list[Any], what: str, url: str) -> list[float]:
-    if not {type(number) for number in numbers} <= {float, int}:
+    if not set(map(type, numbers)) <= {float, int}:
         raise _broken_rule(f"{what} is not a number", url)
     try:
         floats = list(map(float, numbers))
@@ -176,6 +179,8 @@ def _vectors(embeddings: list[Any] | None, url: str) -> list[Sequence[float] | N
 
 def _best_first(indices: list[int], scores: list[float]) -> list[int]:
     """Positions in order of falling score, equal scores by the lower index."""
+    if all(map(gt, scores, islice(scores, 1, None))):  # most servers sort
+        return list(range(len(scores)))
     order = sorted(range(len(indices)), key=indices.__getitem__)
     order.sort(key=scores.__getitem__, reverse=True)
     return order
