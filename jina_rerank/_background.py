@@ -2,13 +2,14 @@
 
 import asyncio
 import atexit
-import concurrent.futures
+import contextvars
 import os
 import sys
 import threading
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from .errors import ClientClosedError, ConfigurationError, DeadlineExceededError
 
@@ -18,10 +19,7 @@ _GRACE_SECONDS: Final = 5.0
 """How much longer than its own deadline a call is waited for: past that, the loop is stuck in somebody's hook."""
 _JOIN_SECONDS: Final = 5.0
 """How long the interpreter's exit waits for the thread."""
-
-
 _EXITS: Final = "the interpreter exits, and the call cannot be carried out any more"
-_STUCK: Final = "the background loop is blocked, perhaps by a hook of http_client"
 
 
 class BackgroundLoop:
@@ -37,7 +35,7 @@ class BackgroundLoop:
     @property
     def started(self) -> bool:
         """Whether the loop runs in this process."""
-        return self._loop is not None and self._pid == os.getpid()
+        return self._loop is not None and not self._loop.is_closed() and self._pid == os.getpid()
 
     def run(self, coroutine: Coroutine[Any, Any, R], *, deadline: float | None) -> R:
         """Runs a coroutine and waits for it.
@@ -53,24 +51,20 @@ class BackgroundLoop:
             ConfigurationError: It is the loop's own thread that waits: a hook called a sync client.
             DeadlineExceededError: It did not end, because something blocks the loop.
         """
+        handover = _Handover(coroutine)
+        loop = None
         try:
-            future = self._submit(coroutine)
+            loop = self._running()
+            loop.call_soon_threadsafe(handover.start, context=contextvars.copy_context())
+            if handover.wait(None if deadline is None else deadline + _GRACE_SECONDS):
+                return handover.result()
         except BaseException as error:
-            coroutine.close()
+            _cancel(handover, loop)
             if _exits(error):
                 raise ClientClosedError(_EXITS) from None
             raise
-        patience = None if deadline is None else deadline + _GRACE_SECONDS
-        try:
-            return _wait(future, patience)
-        except BaseException as error:
-            late = not future.done()
-            future.cancel()
-            if late and isinstance(error, TimeoutError):
-                raise DeadlineExceededError(_STUCK) from None
-            if _exits(error):
-                raise ClientClosedError(_EXITS) from None
-            raise
+        _cancel(handover, loop)
+        raise DeadlineExceededError("the background loop is blocked, perhaps by a hook of http_client")
 
     def stop(self) -> None:
         """Cancels what is running, closes its sockets, and ends the thread; waits for that a few seconds at most."""
@@ -86,19 +80,15 @@ class BackgroundLoop:
         self._loop = self._thread = None
         self._pid = os.getpid()
 
-    def _submit(self, coroutine: Coroutine[Any, Any, R]) -> "concurrent.futures.Future[R]":
-        loop, thread = self._running()
-        if threading.current_thread() is thread:
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._pid != os.getpid():
+            self.forget()
+        if threading.current_thread() is self._thread:
             raise ConfigurationError(
                 "a sync client was called on its own event loop, from a hook; use RerankClient in async code"
             )
-        return asyncio.run_coroutine_threadsafe(coroutine, loop)
-
-    def _running(self) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
-        if self._pid != os.getpid():
-            self.forget()
         with self._lock:
-            if self._loop is None or self._thread is None or not self._thread.is_alive():
+            if self._loop is None or self._loop.is_closed():
                 loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=_serve, args=(loop,), name="jina-rerank", daemon=True)
                 try:
@@ -107,32 +97,84 @@ class BackgroundLoop:
                     loop.close()
                     raise
                 self._loop, self._thread = loop, thread
-            return self._loop, self._thread
+            return self._loop
+
+
+class _Handover(Generic[R]):
+    """A coroutine that is handed to the loop. The loop's thread alone touches it; the caller waits for a bare lock.
+
+    Not a Future of the standard library: its lock is taken and given back in Python, and an interrupt in between
+    leaves it taken, so that the loop waits for it for ever.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, R]) -> None:
+        self._coroutine = coroutine
+        self._task: asyncio.Task[R] | None = None
+        self._cancelled = False
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def start(self) -> None:
+        """Begins, on the loop."""
+        self._task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._task.add_done_callback(self._finish)
+        if self._cancelled:
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        """Ends, on the loop, what nobody waits for any more."""
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def drop(self) -> None:
+        """Ends what never reached a loop."""
+        self._coroutine.close()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it ended in time."""
+        seconds = threading.TIMEOUT_MAX if seconds is None else min(seconds, threading.TIMEOUT_MAX)
+        if sys.platform != "win32":
+            return self._done.acquire(timeout=seconds)
+        # On Windows nothing interrupts a wait (anyio#532), so it is cut in short pieces for Ctrl-C to come through.
+        end = time.monotonic() + seconds
+        while not self._done.acquire(timeout=0.2):
+            if time.monotonic() > end:
+                return False
+        return True
+
+    def result(self) -> R:
+        """What the coroutine has returned or raised."""
+        if self._task is None:
+            raise asyncio.CancelledError
+        return self._task.result()
+
+    def _finish(self, task: "asyncio.Task[R]") -> None:
+        if not task.cancelled():
+            task.exception()  # looked at: nobody may come to fetch it, and that is no news
+        self._done.release()
+
+
+def _cancel(handover: _Handover[Any], loop: asyncio.AbstractEventLoop | None) -> None:
+    if loop is None:
+        handover.drop()
+        return
+    with suppress(RuntimeError):  # the loop has ended, and everything on it
+        loop.call_soon_threadsafe(handover.cancel)
 
 
 def _exits(error: BaseException) -> bool:
     """Whether it comes of the interpreter's exit: the loop has ended, or no thread is started to look up a host."""
-    if isinstance(error, concurrent.futures.CancelledError):
+    if isinstance(error, asyncio.CancelledError):
         return True
-    return type(error) is RuntimeError and any(word in str(error) for word in ("shutdown", "loop is closed"))
-
-
-def _wait(future: "concurrent.futures.Future[R]", patience: float | None) -> R:
-    if sys.platform != "win32":
-        return future.result(patience)
-    # On Windows nothing interrupts a wait (anyio#532), so it is cut in short pieces for Ctrl-C to come through.
-    while patience is None or patience > 0:
-        done, _ = concurrent.futures.wait([future], timeout=0.2)
-        if done:
-            break
-        patience = None if patience is None else patience - 0.2
-    return future.result(0)
+    return type(error) is RuntimeError and any(word in str(error) for word in ("shutdown", "Event loop is closed"))
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        with suppress(SystemExit, KeyboardInterrupt):  # of a hook; its caller gets it
+            loop.run_forever()
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()

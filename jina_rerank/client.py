@@ -1,5 +1,6 @@
 """RerankClient: the client for asyncio and trio."""
 
+import copy
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 from .call import open_call
 from .core import Core
 from .documents import Document, ImageDocument, Query, TextDocument
+from .endpoint import as_secret
 from .models import RerankResponse
 from .options import CLIENT_DEFAULT, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, ClientDefault, OptionOverrides
 from .retry import RetryPolicy
@@ -70,6 +72,7 @@ class RerankClient:
         allow_insecure: bool = False,
         http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
+        api_key = as_secret(api_key)  # before anything can fail, so that no traceback shows it
         self.core: Core = Core.create(
             api_key,
             base_url=base_url,
@@ -177,7 +180,9 @@ class RerankClient:
         Raises:
             ConfigurationError: A value breaks a rule.
         """
-        return self.over(self.core.with_options(options))
+        clone = copy.copy(self)
+        clone.core = self.core.with_options(options)
+        return clone
 
     @classmethod
     def over(cls, core: Core) -> Self:
@@ -199,4 +204,4 @@ class RerankClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}{self.core!r}"
+        return f"{type(self).__name__}{getattr(self, 'core', '(not made)')!r}"

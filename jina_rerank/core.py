@@ -81,13 +81,13 @@ class Core:
         Raises:
             ConfigurationError: One breaks a rule.
         """
-        endpoint = resolve_endpoint(api_key, base_url, allow_insecure=allow_insecure, environ=os.environ)
+        endpoint = resolve_endpoint(api_key, base_url, allow_insecure=allow_insecure, variable=os.environ.get)
         options = Options(
             model=DEFAULT_MODEL if model is None else model,
             timeout=timeout,
             deadline=deadline,
             retry=retry,
-            headers=check_headers(headers or {}, has_key=endpoint.api_key is not None),
+            headers=check_headers({} if headers is None else headers, has_key=endpoint.api_key is not None),
         )
         opener = transport_opener(
             endpoint.url, proxy=proxy, verify=verify, trust_env=trust_env, http_client=http_client

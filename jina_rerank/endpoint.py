@@ -2,13 +2,14 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
+from ._narrow import is_mapping
 from .errors import ConfigurationError
 
 HOSTED_BASE_URL: Final = "https://api.jina.ai/v1"
@@ -40,21 +41,25 @@ class Endpoint:
 
 
 def resolve_endpoint(
-    api_key: str | SecretStr | None, base_url: str | None, *, allow_insecure: bool, environ: Mapping[str, str]
+    api_key: str | SecretStr | None,
+    base_url: str | None,
+    *,
+    allow_insecure: bool,
+    variable: Callable[[str], str | None],
 ) -> Endpoint:
-    """The endpoint that these arguments and this environment name.
+    """The endpoint that these arguments name, and the variables of the environment, which `variable` looks up.
 
     Raises:
         ConfigurationError: A value breaks a rule, or the hosted API is meant and there is no key. No message shows
             the key.
     """
-    from_environment = environ.get(BASE_URL_VARIABLE, "").strip()
+    from_environment = (variable(BASE_URL_VARIABLE) or "").strip()
     parts = _split(base_url if base_url is not None else from_environment or HOSTED_BASE_URL)
     hosted = parts.hostname == _HOSTED_HOST
     key = _given_key(api_key)
     if key is None and (hosted or base_url is None):
         # The environment's key never follows a base_url that is written in code.
-        key = _checked_key(environ.get(API_KEY_VARIABLE, ""), f"the variable {API_KEY_VARIABLE}")
+        key = _checked_key(SecretStr(variable(API_KEY_VARIABLE) or ""), f"the variable {API_KEY_VARIABLE}")
     if hosted and key is None:
         raise ConfigurationError(
             f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker)",
@@ -70,7 +75,7 @@ def resolve_endpoint(
 
 def is_loopback(host: str) -> bool:
     """Whether `host` is this very machine."""
-    if host == "localhost" or host.endswith(".localhost"):
+    if host == "localhost":  # names below it may be looked up elsewhere
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -78,13 +83,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_headers(headers: Mapping[Any, Any], *, has_key: bool) -> dict[str, str]:
+def check_headers(headers: object, *, has_key: bool) -> dict[str, str]:
     """The caller's headers, names in lower case.
 
     Raises:
         ConfigurationError: One is not a header, is this client's own business, or competes with the key. No message
             shows a value: it may be a secret.
     """
+    if not is_mapping(headers):
+        raise ConfigurationError(f"headers: expected a mapping of names and values, got {type(headers).__name__}")
     checked: dict[str, str] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
@@ -96,7 +103,7 @@ def check_headers(headers: Mapping[Any, Any], *, has_key: bool) -> dict[str, str
             raise ConfigurationError(f"headers: {name} is set by the client itself; leave it out")
         if lowered == "authorization" and has_key:
             raise ConfigurationError("headers: Authorization is made from api_key; give one of the two")
-        checked[lowered] = value
+        checked[lowered] = value.strip()
     return checked
 
 
@@ -105,21 +112,26 @@ def _given_key(api_key: object) -> SecretStr | None:
         return None
     if not isinstance(api_key, str | SecretStr):
         raise ConfigurationError(f"api_key: expected a str or SecretStr, got {type(api_key).__name__}")
-    key = _checked_key(api_key if isinstance(api_key, str) else api_key.get_secret_value(), "api_key")
+    key = _checked_key(api_key if isinstance(api_key, SecretStr) else SecretStr(api_key), "api_key")
     if key is None:
         raise ConfigurationError(f"api_key: it is blank; leave it out to use {API_KEY_VARIABLE}")
     return key
 
 
-def _checked_key(value: str, source: str) -> SecretStr | None:
-    value = value.strip()
-    if not value:
+def as_secret(api_key: str | SecretStr | None) -> SecretStr | None:
+    """A key in a wrapper that no traceback shows; what is no text is left for `resolve_endpoint` to refuse."""
+    return SecretStr(api_key) if isinstance(api_key, str) else api_key
+
+
+def _checked_key(key: SecretStr, source: str) -> SecretStr | None:
+    # No local variable holds the text: tracebacks may show locals.
+    if not key.get_secret_value().strip():
         return None
-    if not _KEY.fullmatch(value):
+    if not _KEY.fullmatch(key.get_secret_value().strip()):
         raise ConfigurationError(
             f"api_key: {source} holds white space or letters outside ASCII; was more than the key copied?"
         )
-    return SecretStr(value)
+    return SecretStr(key.get_secret_value().strip())
 
 
 def _split(base_url: object) -> SplitResult:

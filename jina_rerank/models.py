@@ -201,4 +201,4 @@ class RerankResponse(Generic[T_co]):
             "headers": self.headers,
             "extra": self.extra,
         }
-        return cast(dict[str, Any], to_jsonable_python(data, fallback=str))
+        return cast(dict[str, Any], to_jsonable_python(data, fallback=str, bytes_mode="base64"))

@@ -1,9 +1,8 @@
 """The options that a clone may change, checked."""
 
 import enum
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Self, TypedDict
 
 from .catalog import DEFAULT_MODEL
@@ -15,6 +14,10 @@ DEFAULT_TIMEOUT: Final = 60.0
 """Seconds for one attempt. Users with 5 s failed again and again; long lists take several seconds."""
 DEFAULT_DEADLINE: Final = 180.0
 """Seconds for a whole call: three attempts of DEFAULT_TIMEOUT."""
+
+
+_LONGEST_SECONDS: Final = 1e9
+"""About 32 years: what is longer, up to infinity, is None."""
 
 
 class ClientDefault(enum.Enum):
@@ -51,12 +54,11 @@ class Options:
     timeout: float | None
     deadline: float | None
     retry: RetryPolicy
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     """The caller's own, as `check_headers` gives them."""
 
     def __post_init__(self) -> None:
-        if not str(self.model).strip():
-            raise ConfigurationError("model: expected the name of a reranker; leave it out for " + DEFAULT_MODEL)
+        _check_model(self.model)
         _check_retry(self.retry)
         check_seconds("timeout", self.timeout, ConfigurationError)
         check_seconds("deadline", self.deadline, ConfigurationError)
@@ -75,7 +77,7 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise error(f"{name}: expected seconds as a number, or None for no limit; got {type(value).__name__}")
-    if not 0 < value < math.inf:
+    if not 0 < value <= _LONGEST_SECONDS:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
@@ -83,6 +85,11 @@ def check_count(name: str, value: object) -> None:
     """Refuses a number that is neither None nor a positive integer, with ConfigurationError."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigurationError(f"{name}: expected a positive integer, or None for no limit; got {value!r}")
+
+
+def _check_model(value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"model: expected the name of a reranker; leave it out for {DEFAULT_MODEL}")
 
 
 def _check_retry(value: object) -> None:

@@ -47,7 +47,7 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
 
     def delay(self, attempt: int, error: RerankError, jitter: float) -> float:
         """Seconds to wait after `attempt` (1 is the first) has failed with `error`; `jitter` is from 0 to 1."""
-        if error.retry_after is not None:
+        if error.retry_after:  # 0 is no wish for a thousand requests a second
             return error.retry_after
         scale = self.throttle_delay if isinstance(error, RateLimitError) else self.base_delay
         # The exponent is bounded so that no number of attempts overflows a float.

@@ -1,6 +1,7 @@
 """SyncRerankClient: the same client for code without an event loop."""
 
 import asyncio
+import copy
 import logging
 import ssl
 import sys
@@ -16,6 +17,7 @@ from ._stack.connections import CLOSING_SECONDS
 from .call import open_call
 from .core import Core
 from .documents import Document, ImageDocument, Query, TextDocument
+from .endpoint import as_secret
 from .errors import ConfigurationError
 from .models import RerankResponse
 from .options import CLIENT_DEFAULT, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, ClientDefault, OptionOverrides
@@ -64,6 +66,7 @@ class SyncRerankClient:
         allow_insecure: bool = False,
         http_client: "Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
+        api_key = as_secret(api_key)  # before anything can fail, so that no traceback shows it
         if http_client is not None and not callable(http_client):
             raise ConfigurationError(
                 "http_client: a sync client takes a function that makes an httpx.AsyncClient, because it must be made "
@@ -156,7 +159,9 @@ class SyncRerankClient:
         Raises:
             ConfigurationError: A value breaks a rule.
         """
-        return self.over(self.core.with_options(options))
+        clone = copy.copy(self)
+        clone.core = self.core.with_options(options)
+        return clone
 
     @classmethod
     def over(cls, core: Core) -> Self:
@@ -181,7 +186,7 @@ class SyncRerankClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}{self.core!r}"
+        return f"{type(self).__name__}{getattr(self, 'core', '(not made)')!r}"
 
 
 _mentioned = threading.Event()

@@ -74,20 +74,20 @@ def encode(request: WireRequest) -> bytes:
     raise InvalidRequestError(f"{_unwritable_field(body)}: it cannot be written as JSON (UTF-8)")
 
 
-def decode(body: bytes, *, documents: int, top_n: int | None, url: str) -> Ranking:
+def decode(body: bytes, *, documents: int, top_n: int | None) -> Ranking:
     """The ranking in the body of a successful answer to a request with `documents` documents.
 
     Raises:
         ResponseFormatError: It is not JSON, or it breaks a rule: finite scores, each index once and in range, as many
             results as asked for.
     """
-    answer = _parse(body, url)
-    raw = answer if is_array(answer) else _results_field(answer, url)
+    answer = _parse(body)
+    raw = answer if is_array(answer) else _results_field(answer)
     expected = documents if top_n is None else min(top_n, documents)
     # Some servers do not know top_n and rank them all.
     if len(raw) not in (expected, documents):
-        raise _broken_rule(f"{expected} results were expected, {len(raw)} came", url)
-    indices, scores, embeddings = _columns(raw, documents, url)
+        raise _broken_rule(f"{expected} results were expected, {len(raw)} came")
+    indices, scores, embeddings = _columns(raw, documents)
     order = _best_first(indices, scores)[:expected]
     fields: dict[str, Any] = answer if is_object(answer) else {}
     model = fields.get("model")
@@ -109,9 +109,9 @@ _NAMED_FIELDS: Final = frozenset(("model", "results", "data", "usage"))
 _MOST_TOKENS: Final = 10**15
 
 
-def _parse(body: bytes, url: str) -> Any:
+def _parse(body: bytes) -> Any:
     if not body.strip():
-        raise ResponseFormatError("the answer is empty", status=200, url=url, should_retry=True)
+        raise ResponseFormatError("the answer is empty", should_retry=True)
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -119,61 +119,57 @@ def _parse(body: bytes, url: str) -> Any:
     if body.lstrip()[:1] == b"<":
         raise ResponseFormatError(
             "the answer is a page of HTML, not JSON; does base_url name the API?",
-            status=200,
-            url=url,
             should_retry=False,
         )
     # An answer that ends early looks like this too.
-    raise ResponseFormatError(f"the answer is not JSON: {reason}", status=200, url=url, should_retry=True)
+    raise ResponseFormatError(f"the answer is not JSON: {reason}", should_retry=True)
 
 
-def _results_field(answer: Any, url: str) -> list[Any]:
+def _results_field(answer: Any) -> list[Any]:
     if is_object(answer):
         for name in ("results", "data"):
             results = answer.get(name)
             if is_array(results):
                 return results
-    raise _broken_rule("it has no list of results", url)
+    raise _broken_rule("it has no list of results")
 
 
-def _columns(
-    raw: list[Any], documents: int, url: str
-) -> tuple[list[int], list[float], list[Sequence[float] | None] | None]:
+def _columns(raw: list[Any], documents: int) -> tuple[list[int], list[float], list[Sequence[float] | None] | None]:
     try:
         indices = list(map(_INDEX, raw))
         scores = list(map(_RELEVANCE_SCORE if raw and "relevance_score" in raw[0] else _SCORE, raw))
         embeddings = [result.get("embedding") for result in raw] if raw and "embedding" in raw[0] else None
     except (KeyError, TypeError, AttributeError):
-        raise _broken_rule("each result needs an index and a relevance_score", url) from None
+        raise _broken_rule("each result needs an index and a relevance_score") from None
     if not set(map(type, indices)) <= {int}:
-        raise _broken_rule("an index is not an integer", url)
+        raise _broken_rule("an index is not an integer")
     if indices and not 0 <= min(indices) <= max(indices) < documents:
-        raise _broken_rule(f"an index is not between 0 and {documents - 1}", url)
+        raise _broken_rule(f"an index is not between 0 and {documents - 1}")
     if len(set(indices)) != len(indices):
-        raise _broken_rule("an index appears twice", url)
-    return indices, _finite(scores, "a relevance_score", url), _vectors(embeddings, url)
+        raise _broken_rule("an index appears twice")
+    return indices, _finite(scores, "a relevance_score"), _vectors(embeddings)
 
 
-def _finite(numbers: list[Any], what: str, url: str) -> list[float]:
+def _finite(numbers: list[Any], what: str) -> list[float]:
     if not set(map(type, numbers)) <= {float, int}:
-        raise _broken_rule(f"{what} is not a number", url)
+        raise _broken_rule(f"{what} is not a number")
     try:
         floats = list(map(float, numbers))
     except OverflowError:
         floats = [math.inf]
     if not all(map(math.isfinite, floats)):
-        raise _broken_rule(f"{what} is not finite", url)
+        raise _broken_rule(f"{what} is not finite")
     return floats
 
 
-def _vectors(embeddings: list[Any] | None, url: str) -> list[Sequence[float] | None] | None:
+def _vectors(embeddings: list[Any] | None) -> list[Sequence[float] | None] | None:
     if embeddings is None:
         return None
     vectors: list[Sequence[float] | None] = []
     for vector in embeddings:
         if vector is not None and not is_array(vector):
-            raise _broken_rule("an embedding is not a list of numbers", url)
-        vectors.append(None if vector is None else _finite(vector, "a number of an embedding", url))
+            raise _broken_rule("an embedding is not a list of numbers")
+        vectors.append(None if vector is None else _finite(vector, "a number of an embedding"))
     return vectors
 
 
@@ -213,8 +209,8 @@ def _count(counts: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
-def _broken_rule(rule: str, url: str) -> ResponseFormatError:
-    return ResponseFormatError(f"the answer breaks a rule: {rule}", status=200, url=url, should_retry=False)
+def _broken_rule(rule: str) -> ResponseFormatError:
+    return ResponseFormatError(f"the answer breaks a rule: {rule}", should_retry=False)
 
 
 def _unwritable_field(body: Mapping[str, Any]) -> str:

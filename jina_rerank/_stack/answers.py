@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple, cast
 
+import anyio
 import httpx
 
 from ..errors import ResponseFormatError
@@ -37,7 +38,8 @@ async def read_answer(response: httpx.Response) -> Answer:
     status = response.status_code
     try:
         body = await _read_body(response, headers.get("content-encoding", ""))
-    except ResponseFormatError:
+    except ResponseFormatError as error:
+        error.status = status
         if 200 <= status < 300:
             raise
         body = b""  # the status says enough
@@ -63,7 +65,8 @@ async def _read_body(response: httpx.Response, encoding: str) -> bytes:
 async def _abandon(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
     """Closes an answer in the middle. Its generators are run to their end, because trio minds those that are not."""
     await response.aclose()
-    with suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
+    with anyio.CancelScope() as scope, suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
+        scope.cancel()  # whatever would wait ends instead
         for _ in range(_CHUNKS_LEFT):
             await chunks.__anext__()
 
@@ -93,6 +96,8 @@ class BoundedBody:
             ResponseFormatError: The whole is too large, or the compression is broken.
         """
         if self._gzip is not None:
+            if self._gzip.eof:
+                raise ResponseFormatError("there are bytes behind the compressed answer", should_retry=False)
             try:
                 chunk = self._gzip.decompress(chunk, MAX_ANSWER_BYTES + 1 - self._size)
             except zlib.error:

@@ -8,7 +8,8 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from types import AsyncGeneratorType
+from typing import Any, Final, Protocol, cast
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
@@ -59,7 +60,7 @@ class LoopState:
         self.ended = True
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             if self.calls:
-                self._idle = anyio.Event()
+                self._idle = self._idle or anyio.Event()
                 for call in self.calls:
                     call.cancel()
                 await self._idle.wait()
@@ -72,7 +73,7 @@ class Connections:
     def __init__(self, open_transport: Callable[[], Transport]) -> None:
         self.closed: bool = False
         self._open_transport = open_transport
-        self._states: dict[EventLoopToken, tuple[LoopState, AsyncGenerator[None]]] = {}
+        self._states: dict[EventLoopToken, tuple[LoopState, AsyncGeneratorType[None, None]]] = {}
         self._pid = os.getpid()
         # Held from outside, the sockets are no part of the garbage when the client is: they are closed on their loops,
         # by the closers that are dropped then, and not by the garbage collector.
@@ -104,16 +105,24 @@ class Connections:
         """Closes the client everywhere, and its sockets on this loop. Those of other loops go when these end."""
         self.closed = True
         if self._pid == os.getpid():
-            found = self._states.pop(current_token(), None)
+            token = current_token()
+            found = self._states.get(token)
             if found is not None:
-                await found[1].aclose()
+                state, closer = found
+                # Forgotten only when done: whoever cancels the closing may ask for it again.
+                await state.aclose()
+                self._states.pop(token, None)
+                if not closer.ag_running:  # else the loop ends, and closes it at this moment
+                    await closer.aclose()
 
     def _open(self, token: EventLoopToken) -> LoopState:
         for other, (state, _) in list(self._states.items()):
-            if state.ended:
+            # A loop of asyncio may be closed without a word to its generators.
+            is_closed: Callable[[], bool] = getattr(other.native_token, "is_closed", bool)
+            if state.ended or is_closed():
                 self._states.pop(other, None)
         state = LoopState(self._open_transport())
-        closer = _close_at_the_end(state)
+        closer = cast(AsyncGeneratorType[None, None], _close_at_the_end(state))
         # To its yield: from then on the loop closes it when it ends, or when the client is dropped.
         with suppress(StopIteration):
             closer.__anext__().send(None)

@@ -10,7 +10,14 @@ import anyio
 import httpx
 
 from ..endpoint import Endpoint
-from ..errors import APIConnectionError, APITimeoutError, ConfigurationError, InvalidRequestError, RerankError
+from ..errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ConfigurationError,
+    InvalidRequestError,
+    RerankError,
+    ResponseFormatError,
+)
 from ..refusals import refusal
 from ..wire import Ranking, WireRequest, decode, encode
 from . import Send
@@ -69,6 +76,9 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         outcome: Ranking | RerankError
         try:
             outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)
+        except ResponseFormatError as error:
+            error.url = endpoint.url
+            raise
         except _FOREIGN as error:
             outcome = translate(error, endpoint.url)
         if isinstance(outcome, RerankError):
@@ -122,7 +132,11 @@ def _interpret(
     if not 200 <= answer.status < 300:
         body = headers.redacted(answer.body)
         return refusal(answer.status, answer.headers, body, url=endpoint.url, now=time.time())
-    ranking = decode(answer.body, documents=len(request.documents), top_n=request.top_n, url=endpoint.url)
+    try:
+        ranking = decode(answer.body, documents=len(request.documents), top_n=request.top_n)
+    except ResponseFormatError as error:
+        error.status = answer.status
+        raise
     ranking.headers = answer.headers
     return ranking
 
@@ -140,7 +154,7 @@ def translate(error: BaseException, url: str) -> APIConnectionError:
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
     system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
     what = _WHERE.get(type(error), "the connection failed")
-    return APIConnectionError(f"{what}: {(system or [str(error) or 'it was closed'])[0]}", url=url)
+    return APIConnectionError(f"{what}: {system[0] if system else _brief(error)}", url=url)
 
 
 _WHERE: Final[Mapping[type[BaseException], str]] = {
@@ -162,10 +176,15 @@ def _wrong_way(error: BaseException, causes: list[BaseException]) -> str | None:
     if isinstance(error, UnicodeError):
         return "the host was not found: it is no name of a host"
     if isinstance(error, httpx.ProxyError):
-        return f"the proxy refused: {error}"
+        return f"the proxy refused: {_brief(error)}"
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return "the request could not be written as HTTP/1.1"
     return None
+
+
+def _brief(error: BaseException) -> str:
+    # What follows a colon is quoted from the other side, which may echo the key.
+    return str(error).partition(":")[0][:100] or "it was closed"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

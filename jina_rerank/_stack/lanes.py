@@ -9,10 +9,10 @@ import os
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -42,11 +42,17 @@ class Lanes:
 
     async def exchange(self, request: httpx.Request, /) -> Answer:
         """Sends on a free lane, or on a new one."""
-        lane = self._free.pop()[1] if self._free else self._open_lane()
+        socket = _NewSocket()
+        if self._free:
+            lane = self._free.pop()[1]
+        else:
+            lane = self._open_lane()
+            request.extensions = {**request.extensions, "trace": socket.note}
         try:
             answer = await read_answer(await lane.handle_async_request(request))
         except BaseException:
             await _close(lane)
+            await _close(socket)
             raise
         await self._give_back(lane)
         return answer
@@ -69,6 +75,22 @@ class Lanes:
             await _close(oldest)
 
 
+class _NewSocket:
+    """The socket of a new lane. httpcore forgets it when the handshake of TLS is cancelled, and never closes it."""
+
+    def __init__(self) -> None:
+        self._stream: _Closable | None = None
+
+    async def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Told of each step by httpcore (its `trace` extension)."""
+        if event == "connection.connect_tcp.complete":
+            self._stream = info["return_value"]
+
+    async def aclose(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+
+
 class CallersClient:
     """A client that the caller brings: its transport, proxies, hooks and certificates are used."""
 
@@ -80,7 +102,17 @@ class CallersClient:
         """Sends through the caller's client."""
         if self._client.is_closed:
             raise ClientClosedError("http_client: it is closed")
-        return await read_answer(await self._client.send(request, stream=True, auth=None, follow_redirects=False))
+        try:
+            return await read_answer(await self._client.send(request, stream=True, auth=None, follow_redirects=False))
+        except httpx.HTTPStatusError as error:  # a hook called raise_for_status()
+            headers = {name.lower(): value for name, value in error.response.headers.items()}
+            return Answer(error.response.status_code, headers, b"")
+        except RuntimeError as error:
+            if "Event loop is closed" not in str(error):
+                raise
+        raise ConfigurationError(
+            "http_client: it was used on another event loop, which has ended; pass a function that makes one instead"
+        )
 
     async def aclose(self) -> None:
         """Closes a client that a factory made for this loop; one that was handed over is its owner's to close."""
@@ -88,9 +120,13 @@ class CallersClient:
             await self._client.aclose()
 
 
-async def _close(lane: httpx.AsyncBaseTransport) -> None:
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+async def _close(what: _Closable) -> None:
     with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-        await lane.aclose()
+        await what.aclose()
 
 
 def transport_opener(
@@ -118,9 +154,17 @@ def transport_opener(
                 f"http_client: expected an httpx.AsyncClient, or a function that makes one; got {kind}"
             )
         make = http_client
-        return lambda: CallersClient(make(), owned=True)
+        return lambda: CallersClient(_made(make), owned=True)
     open_lane = _lane_opener(url, proxy=proxy, verify=verify, trust_env=trust_env)
     return lambda: Lanes(open_lane)
+
+
+def _made(make: Callable[[], object]) -> httpx.AsyncClient:
+    client = make()
+    if not isinstance(client, httpx.AsyncClient):
+        kind = type(client).__name__
+        raise ConfigurationError(f"http_client: the function must make an httpx.AsyncClient; it made {kind}")
+    return client
 
 
 def _lane_opener(url: str, *, proxy: str | None, verify: bool | str | ssl.SSLContext, trust_env: bool) -> OpenLane:
@@ -133,13 +177,25 @@ def _lane_opener(url: str, *, proxy: str | None, verify: bool | str | ssl.SSLCon
     def open_lane() -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits, proxy=proxy)
 
+    if proxy is not None:
+        _check_proxy(proxy)
+        try:
+            open_lane()  # nothing is connected yet; a missing package shows here
+        except ImportError as error:
+            raise ConfigurationError(f"proxy: {error}") from None
+    return open_lane
+
+
+def _check_proxy(proxy: object) -> None:
+    """Refuses what is no URL of a proxy, without a word of it: it may hold a password."""
     try:
-        open_lane()  # nothing is connected yet; a proxy that cannot work shows here
-    except (ValueError, ImportError, httpx.InvalidURL) as error:
-        reason = str(error)
-    else:
-        return open_lane
-    raise ConfigurationError(f"proxy: it cannot be used: {_without_user_info(reason, proxy)}")
+        parts = urlsplit(proxy if isinstance(proxy, str) else "")
+        usable = parts.scheme in ("http", "https", "socks5", "socks5h") and parts.hostname and parts.port != 0
+        httpx.URL(parts.geturl())
+    except (ValueError, httpx.InvalidURL):
+        usable = False
+    if not usable:
+        raise ConfigurationError("proxy: expected a URL such as http://host:port or socks5://host:port")
 
 
 def environment_proxy(url: str) -> str | None:
@@ -154,19 +210,18 @@ def environment_proxy(url: str) -> str | None:
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
 
 
-def _without_user_info(reason: str, proxy: str | None) -> str:
-    user_info = urlsplit(proxy or "").netloc.rpartition("@")[0]
-    return reason.replace(user_info, "...") if user_info else reason
-
-
 def _certificate_variables(trust_env: bool) -> tuple[tuple[str, str], ...]:
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
     return tuple((name, os.environ[name]) for name in names if trust_env and os.environ.get(name))
 
 
-def _tls_context(verify: bool | str | ssl.SSLContext, variables: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
+def _tls_context(verify: object, variables: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if not isinstance(verify, bool | str):
+        raise ConfigurationError(f"verify: expected a bool, a path or an SSLContext, got {type(verify).__name__}")
     try:
-        return verify if isinstance(verify, ssl.SSLContext) else _shared_tls_context(verify, variables)
+        return _shared_tls_context(verify, variables)
     except OSError as error:  # ssl.SSLError is one too
         reason = error.strerror or type(error).__name__
     places = ", ".join(name for name, _ in variables) if verify is True else "verify"
