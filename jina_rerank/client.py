@@ -49,7 +49,8 @@ class RerankClient:
         allow_insecure: Whether the key may travel over plain `http://` to another machine.
         http_client: An `httpx.AsyncClient` to send through, which stays yours to close, or a function that makes
             one for each event loop, which is closed with it. Its transport, proxies, hooks and certificates are
-            used; its timeout, base_url, auth and redirects are not.
+            used; its timeout, base_url, auth, headers, cookies and redirects are not. Give it
+            `limits=httpx.Limits(max_connections=None)`: its pool loses places when a deadline cancels a request.
 
     Raises:
         ConfigurationError: An argument, or a variable, breaks a rule.

@@ -81,7 +81,7 @@ class Core:
         Raises:
             ConfigurationError: One breaks a rule.
         """
-        endpoint = resolve_endpoint(api_key, base_url, allow_insecure=allow_insecure, variable=os.environ.get)
+        endpoint = resolve_endpoint(api_key, base_url, allow_insecure=allow_insecure, variable=os.getenv)
         options = Options(
             model=DEFAULT_MODEL if model is None else model,
             timeout=timeout,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import SecretStr, ValidationError
 
 import jina_rerank
 from jina_rerank import (
+    AuthenticationError,
     ClientClosedError,
     ConfigurationError,
     ImageDocument,
@@ -247,6 +249,10 @@ async def test_a_response_is_data_that_json_takes(api: respx.MockRouter) -> None
     data = json.loads(json.dumps(response.to_dict()))
     assert data["results"] == [{"index": 0, "relevance_score": 0.5, "document": {"title": "a"}}]
     assert data["extra"] == {"id": "x"}
+    api.post(URL).mock(return_value=ranked((0, 0.5)))
+    async with RerankClient("jina_key") as client:
+        binary = await client.rerank("q", [b"\xff"], key=lambda _: "a")
+    assert json.loads(json.dumps(binary.to_dict()))["results"][0]["document"] == "_w=="
     assert data["cause"] is None
 
 
@@ -306,6 +312,13 @@ BAD_CLIENTS: dict[str, tuple[dict[str, Any], str]] = {
     "an endless timeout": ({"timeout": float("inf")}, "timeout: "),
     "a negative deadline": ({"deadline": -1}, "deadline: "),
     "a blank model": ({"model": " "}, "model: "),
+    "a model that is no name": ({"model": 3}, "model: "),
+    "a timeout of no float": ({"timeout": 10**400}, "timeout: "),
+    "headers in pairs": ({"headers": [("X-A", "jina_secret")]}, "headers: expected a mapping"),
+    "a proxy without a scheme": ({"proxy": "me:jina_secret@localhost:80"}, "proxy: expected a URL"),
+    "a proxy with half an address": ({"proxy": "http://me:jina_secret@[::1"}, "proxy: expected a URL"),
+    "a proxy with a bad port": ({"proxy": "http://me:jina_secret@localhost:99999"}, "proxy: expected a URL"),
+    "certificates of another kind": ({"verify": 0}, "verify: expected"),
     "no concurrency at all": ({"max_concurrency": 0}, "max_concurrency: "),
     "a number of retries": ({"retry": 3}, "retry: .*RetryPolicy"),
     "a header with a line break": ({"headers": {"X-A": "jina_secret\r\nX-B: 2"}}, "headers: the value of X-A"),
@@ -320,11 +333,20 @@ BAD_CLIENTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_CLIENTS.values(), ids=BAD_CLIENTS)
-def test_bad_configuration_is_refused_at_once(arguments: dict[str, Any], message: str) -> None:
+def test_bad_configuration_is_refused_at_once(
+    arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOMEBODY_ELSES", "secret of another program")
     with pytest.raises(ConfigurationError, match=message) as caught:
         RerankClient(**{"api_key": "jina_secret", **arguments})
     assert isinstance(caught.value, ValueError)
     assert "secret" not in f"{caught.value} {caught.value!r}"
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    ours = [frame for frame in frames if frame.filename != __file__]
+    shown = {name: value for frame in ours for name, value in (frame.locals or {}).items()}
+    # base_url, proxy and headers are shown as the caller wrote them; the key and the environment are not.
+    assert "secret" not in str({name: value for name, value in shown.items() if name in ("api_key", "key")})
+    assert "another program" not in str(shown)
 
 
 PATHS = {
@@ -436,6 +458,32 @@ async def test_an_http_client_from_a_factory_is_closed_with_ours() -> None:
         await client.rerank("q", ["a"])
         await client.rerank("q", ["a"])
     assert [http_client.is_closed for http_client in made] == [True]
+
+
+@pytest.mark.parametrize("made", [None, 3, "client"])
+async def test_a_function_that_makes_no_http_client_is_named(made: Any) -> None:
+    async with RerankClient("jina_key", http_client=lambda: made) as client:
+        with pytest.raises(ConfigurationError, match="http_client: the function must make"):
+            await client.rerank("q", ["a"])
+
+
+async def test_a_hook_that_raises_for_the_status_hides_nothing() -> None:
+    async def hook(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    asked = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        return httpx.Response(401)
+
+    transport = httpx.MockTransport(handler)
+    http_client = httpx.AsyncClient(transport=transport, event_hooks={"response": [hook]})
+    async with http_client, RerankClient("jina_key", http_client=http_client) as client:
+        with pytest.raises(AuthenticationError):
+            await client.rerank("q", ["a"])
+    assert asked == 1
 
 
 async def test_a_closed_http_client_is_named() -> None:

@@ -98,6 +98,7 @@ KEY = "jina_canary0123456789"
         send(http(b"<html>", 200)),
         send_and_close(),
         send_and_close(b"HTTP/1.1 200 OK\r\nbroken header\r\n\r\n"),
+        send_and_close(b"x" * 50_000 + b"\r\n\r\n"),
     ],
 )
 async def test_the_key_shows_nowhere(raw_server: RawServer, play: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,6 +115,7 @@ async def test_the_key_shows_nowhere(raw_server: RawServer, play: Any, caplog: p
     shown += [value for frame in ours for value in (frame.locals or {}).values()]
     assert [text for text in shown if KEY in text] == []
     assert document not in caplog.text
+    assert len(str(caught.value)) < 1_000
     assert KEY.encode() in b"".join(value.encode() for value in raw_server.requests[0][0].values())
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -125,3 +127,12 @@ def test_a_client_is_not_pickled(client: type[Any]) -> None:
         pickle.dumps(client(KEY))
     with pytest.raises(TypeError, match="cannot be pickled"):
         copy.deepcopy(client(KEY))
+
+
+@pytest.mark.anyio
+async def test_a_key_that_comes_back_in_broken_http_is_not_quoted(raw_server: RawServer) -> None:
+    raw_server.plays = [send_and_close(b"HTTP/1.1 200 OK\r\nyou sent Bearer %s\r\n\r\n" % KEY.encode())]
+    async with RerankClient(KEY, base_url=raw_server.url, retry=RetryPolicy(max_attempts=1)) as client:
+        with pytest.raises(RerankError, match="not whole HTTP: illegal header line") as caught:
+            await client.rerank("q", ["a"])
+    assert KEY not in str(caught.value)

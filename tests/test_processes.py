@@ -29,7 +29,10 @@ def start(code: str, url: str, *flags: str) -> "subprocess.Popen[str]":
 
 def run(code: str, url: str) -> tuple[str, str, int]:
     with start(code, url) as process:
-        out, err = process.communicate(timeout=LONGEST_SECONDS)
+        try:
+            out, err = process.communicate(timeout=LONGEST_SECONDS)
+        finally:
+            process.kill()
     return out.strip(), err.strip(), process.returncode
 
 
@@ -214,3 +217,115 @@ for _ in range(3):
 def test_a_client_that_is_dropped_is_closed_and_not_complained_of(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + DROPPED, raw_server.url) == ("['b', 'a']\n['b', 'a']\n['b', 'a']", "", 0)
+
+
+INTERRUPTED = """
+import collections, random, signal
+ends = collections.Counter()
+armed = False
+def interrupt(*_):
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+client = SyncRerankClient(base_url=url)
+client.rerank('q', ['a', 'b'])
+for _ in range(500):
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
+        while armed: client.rerank('q', ['a', 'b'])
+    except BaseException as error:
+        armed = False
+        ends[type(error).__name__] += 1
+print(list(ends), client.rerank('q', ['a', 'b']).documents)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGALRM on this system")
+def test_interrupts_at_any_moment_are_interrupts_and_nothing_breaks(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    out, _, code = run(HEAD + INTERRUPTED, raw_server.url)
+    # stderr is Python's own: it tells there of interrupts that met a finalizer, where nothing can be raised.
+    assert (out, code) == ("['KeyboardInterrupt'] ['b', 'a']", 0)
+
+
+HOOK_THAT_EXITS = """
+import httpx
+async def leave(request): sys.exit(3)
+def make(): return httpx.AsyncClient(event_hooks={'request': [leave]})
+try: SyncRerankClient(base_url=url, http_client=make).rerank('q', ['a'])
+except SystemExit as error: print('exit', error.code)
+print(SyncRerankClient(base_url=url).rerank('q', ['a', 'b']).documents)
+"""
+
+
+def test_a_hook_that_exits_ends_its_own_call_alone(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + HOOK_THAT_EXITS, raw_server.url) == ("exit 3\n['b', 'a']", "", 0)
+
+
+CLOSED_LOOPS = """
+import asyncio, gc, os, warnings
+warnings.simplefilter('ignore')  # of sockets that a loop was closed with
+client = RerankClient(base_url=url)
+for _ in range(10):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(client.rerank('q', ['a', 'b']))
+    loop.close()
+gc.collect()
+links = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd')]
+print(sum(os.readlink(link).startswith('socket:') for link in links if os.path.islink(link)) <= 1)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="sockets are counted in /proc")
+def test_loops_that_are_closed_without_a_word_are_forgotten(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + CLOSED_LOOPS, raw_server.url) == ("True", "", 0)
+
+
+OPEN_AT_THE_END = """
+import asyncio
+async def stream():
+    async with RerankClient(base_url=url) as client:
+        yield (await client.rerank('q', ['a', 'b'])).documents
+async def main():
+    keep.append(stream())
+    print(await keep[0].__anext__())
+keep = []
+asyncio.run(main())
+"""
+
+
+def test_a_client_that_is_open_when_the_loop_ends_is_closed_once(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + OPEN_AT_THE_END, raw_server.url) == ("['b', 'a']", "", 0)
+
+
+CLOSING_CANCELLED = """
+import asyncio, os
+def sockets():
+    links = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd')]
+    return sum(os.readlink(link).startswith('socket:') for link in links if os.path.islink(link))
+async def main():
+    before = sockets()
+    client = RerankClient(base_url=url)
+    await asyncio.gather(*[client.rerank('q', ['a', 'b']) for _ in range(20)])
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    await client.aclose()
+    await asyncio.sleep(0.05)
+    print(sockets() - before)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="sockets are counted in /proc")
+def test_a_closing_that_was_cancelled_can_be_finished(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + CLOSING_CANCELLED, raw_server.url) == ("0", "", 0)

@@ -318,6 +318,7 @@ def test_waits_grow_from_their_scale_to_their_cap() -> None:
     assert [policy.delay(n, throttled, 0.5) for n in (1, 2, 3)] == [0.5, 1.0, 2.0]
     assert policy.delay(10_000, failed, 1.0) == 8.0
     assert policy.delay(1, RateLimitError("x", status=429, retry_after=33.0), 0.5) == 33.0
+    assert policy.delay(1, RateLimitError("x", status=429, retry_after=0.0), 1.0) == 1.0
     assert policy.next_delay([failed, failed, failed], 1.0) is None
     assert RetryPolicy(max_attempts=10**9).delay(10**6, failed, 0.0) == 0.0
     assert math.isfinite(RetryPolicy(base_delay=1e300, max_delay=1e308).delay(10**6, failed, 1.0))

@@ -133,6 +133,14 @@ async def test_a_host_that_is_not_there_is_not_looked_for_again(host: str) -> No
     assert caught.value.attempts == 1
 
 
+async def test_a_handshake_of_tls_that_stalls_leaves_no_socket(raw_server: RawServer) -> None:
+    url = raw_server.url.replace("http:", "https:")
+    async with RerankClient("jina_key", base_url=url, timeout=0.5, retry=RetryPolicy(max_attempts=1)) as client:
+        with pytest.raises(APITimeoutError):
+            await client.rerank("q", ["a"])
+        assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 5)
+
+
 async def test_connections_are_kept_and_used_again(raw_server: RawServer) -> None:
     raw_server.plays = [send(GOOD)]
     async with RerankClient(base_url=raw_server.url) as client:
@@ -175,15 +183,20 @@ async def test_many_calls_at_once_each_get_their_own_answer(raw_server: RawServe
     assert documents == {i: [f"b{i}", f"a{i}"] for i in range(100)}
 
 
+def _chunks(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (*parts, b""))
+
+
 async def test_gzip_is_read_and_other_compression_is_named(raw_server: RawServer) -> None:
     raw_server.plays = [
         send(http(gzip.compress(answer_body(2)), content_encoding="gzip")),
         send(http(answer_body(2), content_encoding="br")),
         send(http(answer_body(2), content_encoding="gzip")),
         send(http(gzip.compress(gzip.compress(answer_body(2))), content_encoding="gzip, gzip")),
+        send(CHUNKED.replace(b"OK\r\n", b"OK\r\ncontent-encoding: gzip\r\n") + _chunks(gzip.compress(b"[]"), b"more")),
     ]
     assert (await rerank(raw_server)).documents == ["b", "a"]
-    for reason in ("'br'; gzip was offered", "compression of the answer is broken", "'gzip, gzip'"):
+    for reason in ("'br'; gzip was offered", "compression of the answer is broken", "'gzip, gzip'", "bytes behind"):
         with pytest.raises(ResponseFormatError, match=reason) as caught:
             await rerank(raw_server)
         assert caught.value.attempts == 1

@@ -61,7 +61,7 @@ def target() -> Generator[Target]:
 
 
 def _target_of_environment() -> Target:
-    endpoint = resolve_endpoint(None, None, allow_insecure=False, variable=os.environ.get)
+    endpoint = resolve_endpoint(None, None, allow_insecure=False, variable=os.getenv)
     if not endpoint.hosted:
         return Target(RerankClient(), endpoint.url, endpoint.url, at_once=4)
     # A free key allows 2 calls at a time and 100,000 tokens a minute, and all claims together take more.
