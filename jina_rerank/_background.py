@@ -173,8 +173,7 @@ def _exits(error: BaseException) -> bool:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        with suppress(SystemExit, KeyboardInterrupt):  # of a hook; its caller gets it
-            loop.run_forever()
+        _run_until_stopped(loop)
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
@@ -182,6 +181,15 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # of a hook: its own caller gets it, and all others go on
+            continue
+        return
 
 
 background: Final = BackgroundLoop()
