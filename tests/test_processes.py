@@ -231,13 +231,17 @@ def interrupt(*_):
 signal.signal(signal.SIGALRM, interrupt)
 client = SyncRerankClient(base_url=url)
 client.rerank('q', ['a', 'b'])
+def call():
+    while armed: client.rerank('q', ['a', 'b'])
 for _ in range(500):
     try:
-        armed = True
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
-        while armed: client.rerank('q', ['a', 'b'])
-    except BaseException as error:
-        armed = False
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
+            call()
+        finally:
+            armed = False
+    except BaseException as error:  # also of an interrupt that comes in the line above
         ends[type(error).__name__] += 1
 print(list(ends), client.rerank('q', ['a', 'b']).documents)
 """
