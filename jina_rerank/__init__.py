@@ -26,6 +26,7 @@ from .errors import (
     ServerError,
     UnprocessableEntityError,
 )
+from .limits import RateLimit
 from .models import RerankRequest, RerankResponse, RerankResult, Usage
 from .retry import RetryPolicy
 from .sync import SyncRerankClient
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidRequestError",
     "NotFoundError",
     "PermissionDeniedError",
+    "RateLimit",
     "RateLimitError",
     "RequestTooLargeError",
     "RerankClient",

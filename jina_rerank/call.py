@@ -112,14 +112,17 @@ def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
     indices = ranking.indices if len(sent) == len(documents) else [sent[index] for index in ranking.indices]
     ranked = map(documents.__getitem__, indices)
     results = build_results(indices, ranking.scores, ranked, ranking.embeddings or repeat(None))
-    if len(sent) < len(documents):
+    if ranking.cause is None and len(sent) < len(documents):
         results += _blanks(call, score=min(ranking.scores))
     return RerankResponse(
         results=tuple(results[: call.top_n]),
         model=ranking.model,
         usage=ranking.usage,
-        attempts=call.wire.attempts,
-        calls=1,
+        attempts=call.wire.tally.attempts,
+        calls=ranking.calls,
+        strategy=ranking.strategy,
+        degraded=ranking.cause is not None,
+        cause=ranking.cause,
         headers=ranking.headers,
         extra=ranking.extra,
     )

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from pydantic import SecretStr
 
 from .call import open_call
+from .catalog import Scoring
 from .core import Core
 from .documents import Document, ImageDocument, Query, TextDocument
 from .endpoint import as_secret
+from .limits import RateLimit
 from .models import RerankResponse
-from .options import CLIENT_DEFAULT, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, ClientDefault, OptionOverrides
+from .options import (
+    CLIENT_DEFAULT,
+    DEFAULT_DEADLINE,
+    DEFAULT_MAX_DOCUMENTS,
+    DEFAULT_TIMEOUT,
+    ClientDefault,
+    Fallback,
+    OptionOverrides,
+)
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -38,8 +48,16 @@ class RerankClient:
         timeout: Seconds for one attempt, its whole answer included; None for no limit.
         deadline: Seconds for a whole call, with all its attempts and waits; None for no limit.
         retry: When and how failures are retried.
-        max_concurrency: How many requests may be in flight at once, on one event loop; None for no limit. A retry that
-            waits is not in flight.
+        rate_limit: What the key may do, where it is known; None lets the client learn it from refusals.
+        max_concurrency: How many requests may be in flight at once, on one event loop; None begins with 2 and doubles
+            every 100 ms without a refusal, up to 100. A retry that waits is not in flight.
+        max_documents: Documents in one request at the most. A longer list is sent in parts: how, `scoring` says.
+        scoring: Whether the model scores each document alone ("pointwise": parts are merged exactly) or together
+            ("listwise": parts are ranked in rounds); None is what the catalogue knows of the model.
+        hedge_after: Seconds after which a second copy of a request that is not answered is sent, for at most about
+            5 % of the requests; None for never. Both may be billed.
+        fallback: "original_order" returns the documents in the order given when no ranking could be had, with
+            `degraded` and `cause` set; None raises the error.
         headers: Headers to send with each request.
         proxy: The URL of a proxy; else those of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
         verify: How the server's certificate is checked: True by certifi's authorities, False not at all, a path to a
@@ -65,7 +83,12 @@ class RerankClient:
         timeout: float | None = DEFAULT_TIMEOUT,
         deadline: float | None = DEFAULT_DEADLINE,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        rate_limit: RateLimit | None = None,
         max_concurrency: int | None = None,
+        max_documents: int = DEFAULT_MAX_DOCUMENTS,
+        scoring: Scoring | None = None,
+        hedge_after: float | None = None,
+        fallback: Fallback | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
@@ -81,7 +104,12 @@ class RerankClient:
             timeout=timeout,
             deadline=deadline,
             retry=retry,
+            rate_limit=rate_limit,
             max_concurrency=max_concurrency,
+            max_documents=max_documents,
+            scoring=scoring,
+            hedge_after=hedge_after,
+            fallback=fallback,
             headers=headers,
             proxy=proxy,
             verify=verify,

@@ -4,6 +4,7 @@ import os
 import platform
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
 
 from pydantic import SecretStr
@@ -17,11 +18,12 @@ from ._stack.retrying import with_retry
 from ._stack.timing import with_deadline, with_timeout
 from ._version import __version__
 from .call import Call, respond
-from .catalog import DEFAULT_MODEL
+from .catalog import DEFAULT_MODEL, Scoring
 from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import RerankError
+from .limits import RateLimit
 from .models import RerankResponse
-from .options import OptionOverrides, Options, check_count
+from .options import Fallback, OptionOverrides, Options
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -37,24 +39,24 @@ _OWN_HEADERS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a client has in common with its clones."""
+
+    endpoint: Endpoint
+    connections: Connections
+
+
 class Core:
     """What a client and its facade have in common."""
 
-    __slots__ = ("_closes", "_connections", "_endpoint", "_max_concurrency", "_send", "options")
+    __slots__ = ("_closes", "_connections", "_endpoint", "_send", "_shared", "options")
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        options: Options,
-        connections: Connections,
-        *,
-        max_concurrency: int | None,
-        closes: bool,
-    ) -> None:
+    def __init__(self, shared: Shared, options: Options, *, closes: bool) -> None:
         self.options: Options = options
-        self._endpoint = endpoint
-        self._connections = connections
-        self._max_concurrency = max_concurrency
+        self._shared = shared
+        self._endpoint = shared.endpoint
+        self._connections = shared.connections
         self._closes = closes
         self._send = self._composed()
 
@@ -68,7 +70,12 @@ class Core:
         timeout: float | None,
         deadline: float | None,
         retry: RetryPolicy,
+        rate_limit: RateLimit | None,
         max_concurrency: int | None,
+        max_documents: int,
+        scoring: Scoring | None,
+        hedge_after: float | None,
+        fallback: Fallback | None,
         headers: Mapping[str, str] | None,
         proxy: str | None,
         verify: bool | str | ssl.SSLContext,
@@ -88,18 +95,23 @@ class Core:
             deadline=deadline,
             retry=retry,
             headers=check_headers({} if headers is None else headers, has_key=endpoint.api_key is not None),
+            rate_limit=rate_limit,
+            max_concurrency=max_concurrency,
+            max_documents=max_documents,
+            scoring=scoring,
+            hedge_after=hedge_after,
+            fallback=fallback,
         )
         opener = transport_opener(
             endpoint.url, proxy=proxy, verify=verify, trust_env=trust_env, http_client=http_client
         )
-        check_count("max_concurrency", max_concurrency)
-        return cls(endpoint, options, Connections(opener), max_concurrency=max_concurrency, closes=True)
+        return cls(Shared(endpoint, Connections(opener)), options, closes=True)
 
     def _composed(self) -> Send:
         options, connections, url = self.options, self._connections, self._endpoint.url
         headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **options.headers})
         send = http_attempt(connections, self._endpoint, headers)
-        send = with_concurrency(with_timeout(send, options.timeout, url), connections, self._max_concurrency)
+        send = with_concurrency(with_timeout(send, options.timeout, url), connections, options.max_concurrency)
         return with_deadline(with_retry(send, options.retry), connections, url)
 
     @property
@@ -110,9 +122,7 @@ class Core:
     def with_options(self, overrides: OptionOverrides) -> Self:
         """A core with other options over the same connections; closing it closes nothing."""
         options = self.options.overridden(overrides, has_key=self._endpoint.api_key is not None)
-        return type(self)(
-            self._endpoint, options, self._connections, max_concurrency=self._max_concurrency, closes=False
-        )
+        return type(self)(self._shared, options, closes=False)
 
     async def perform(self, call: Call[T]) -> RerankResponse[T]:
         """Carries a call out.
@@ -126,7 +136,7 @@ class Core:
         try:
             ranking = await self._send(call.wire)
         except RerankError as error:
-            error.attempts = call.wire.attempts
+            error.attempts = call.wire.tally.attempts
             raise
         return respond(call, ranking)
 

@@ -238,7 +238,7 @@ class JinaRerank(
         if ready is not None:
             return ready.core
         if self._made is None:
-            self._made = Core.create(
+            self._made = RerankClient(
                 self.jina_api_key,
                 base_url=self.base_url,
                 model=self.model,
@@ -247,12 +247,7 @@ class JinaRerank(
                 retry=self.retry,
                 max_concurrency=self.max_concurrency,
                 headers={"user-agent": self.user_agent},
-                proxy=None,
-                verify=True,
-                trust_env=True,
-                allow_insecure=False,
-                http_client=None,
-            )
+            ).core
         return self._made
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -3,18 +3,24 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Self, TypedDict
+from typing import Final, Literal, Self, TypeAlias, TypedDict, get_args
 
-from .catalog import DEFAULT_MODEL
+from .catalog import DEFAULT_MODEL, Scoring
 from .endpoint import check_headers
 from .errors import ConfigurationError, RerankError
+from .limits import RateLimit
 from .retry import RetryPolicy
 
 DEFAULT_TIMEOUT: Final = 60.0
 """Seconds for one attempt. Users with 5 s failed again and again; long lists take several seconds."""
 DEFAULT_DEADLINE: Final = 180.0
 """Seconds for a whole call: three attempts of DEFAULT_TIMEOUT."""
+DEFAULT_MAX_DOCUMENTS: Final = 1024
+"""Documents in one request: what one pass of jina-reranker-v3 was trained to read is far less, what the API takes in
+one request is not published, and other clients send up to 1,024."""
 
+Fallback: TypeAlias = Literal["original_order"]
+"""What to return instead of an error that is not the caller's own: the documents in the order given."""
 
 _LONGEST_SECONDS: Final = 1e9
 """About 32 years: what is longer, up to infinity, is None."""
@@ -44,7 +50,7 @@ class OptionOverrides(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How calls are made.
+    """How calls are made. The last of them are settled for all clones.
 
     Raises:
         ConfigurationError: A value breaks a rule.
@@ -56,12 +62,26 @@ class Options:
     retry: RetryPolicy
     headers: Mapping[str, str] = field(repr=False)
     """The caller's own, as `check_headers` gives them."""
+    rate_limit: RateLimit | None = None
+    max_concurrency: int | None = None
+    max_documents: int = DEFAULT_MAX_DOCUMENTS
+    scoring: Scoring | None = None
+    hedge_after: float | None = None
+    fallback: Fallback | None = None
 
     def __post_init__(self) -> None:
         _check_model(self.model)
         _check_retry(self.retry)
         check_seconds("timeout", self.timeout, ConfigurationError)
         check_seconds("deadline", self.deadline, ConfigurationError)
+        check_seconds("hedge_after", self.hedge_after, ConfigurationError)
+        _check_rate_limit(self.rate_limit)
+        _check_count("max_concurrency", self.max_concurrency)
+        if self.max_documents is None:
+            raise ConfigurationError("max_documents: expected a positive integer; leave it out for the default")
+        _check_count("max_documents", self.max_documents)
+        _check_word("scoring", self.scoring, get_args(Scoring))
+        _check_word("fallback", self.fallback, get_args(Fallback))
 
     def overridden(self, overrides: OptionOverrides, *, has_key: bool) -> Self:
         """These options with some changed. Headers are added to those there are."""
@@ -81,7 +101,7 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
-def check_count(name: str, value: object) -> None:
+def _check_count(name: str, value: object) -> None:
     """Refuses a number that is neither None nor a positive integer, with ConfigurationError."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigurationError(f"{name}: expected a positive integer, or None for no limit; got {value!r}")
@@ -96,3 +116,14 @@ def _check_retry(value: object) -> None:
     if not isinstance(value, RetryPolicy):
         kind = type(value).__name__
         raise ConfigurationError(f"retry: expected a RetryPolicy, got {kind}; RetryPolicy(max_attempts=1) is no retry")
+
+
+def _check_rate_limit(value: object) -> None:
+    if value is not None and not isinstance(value, RateLimit):
+        kind = type(value).__name__
+        raise ConfigurationError(f"rate_limit: expected a RateLimit, got {kind}; leave it out to have it learnt")
+
+
+def _check_word(name: str, value: object, words: tuple[str, ...]) -> None:
+    if value is not None and value not in words:
+        raise ConfigurationError(f"{name}: expected {' or '.join(map(repr, words))}, or None; got {value!r}")

@@ -34,6 +34,9 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
     """The longest wait that this policy chooses itself."""
     max_retry_after: _Seconds = 120.0
     """The longest wait taken from the server: if it asks for more, the error is raised at once."""
+    quota: Annotated[int, Field(ge=1)] | None = 500
+    """Tokens in the bucket that retries of all calls of one client draw from; None for no such bucket. It is that of
+    botocore's standard mode: a retry takes 14 of it, after a 429 it takes 5, and a success gives back."""
 
     def retryable(self, error: RerankError) -> bool:
         """Whether another attempt could end better than with `error`."""

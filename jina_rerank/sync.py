@@ -15,12 +15,22 @@ from pydantic import SecretStr
 from ._background import background
 from ._stack.connections import CLOSING_SECONDS
 from .call import open_call
+from .catalog import Scoring
 from .core import Core
 from .documents import Document, ImageDocument, Query, TextDocument
 from .endpoint import as_secret
 from .errors import ConfigurationError
+from .limits import RateLimit
 from .models import RerankResponse
-from .options import CLIENT_DEFAULT, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, ClientDefault, OptionOverrides
+from .options import (
+    CLIENT_DEFAULT,
+    DEFAULT_DEADLINE,
+    DEFAULT_MAX_DOCUMENTS,
+    DEFAULT_TIMEOUT,
+    ClientDefault,
+    Fallback,
+    OptionOverrides,
+)
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -58,7 +68,12 @@ class SyncRerankClient:
         timeout: float | None = DEFAULT_TIMEOUT,
         deadline: float | None = DEFAULT_DEADLINE,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        rate_limit: RateLimit | None = None,
         max_concurrency: int | None = None,
+        max_documents: int = DEFAULT_MAX_DOCUMENTS,
+        scoring: Scoring | None = None,
+        hedge_after: float | None = None,
+        fallback: Fallback | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
@@ -79,7 +94,12 @@ class SyncRerankClient:
             timeout=timeout,
             deadline=deadline,
             retry=retry,
+            rate_limit=rate_limit,
             max_concurrency=max_concurrency,
+            max_documents=max_documents,
+            scoring=scoring,
+            hedge_after=hedge_after,
+            fallback=fallback,
             headers=headers,
             proxy=proxy,
             verify=verify,

@@ -15,12 +15,22 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from ._narrow import is_array, is_object
 from .documents import WireDocument
 from .errors import InvalidRequestError, RerankError, ResponseFormatError
-from .models import Usage
+from .models import Strategy, Usage
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a call has cost so far; all requests that are sent for it share one."""
+
+    attempts: int = 0
+    """HTTP requests sent: counted where they are sent."""
+    failure: RerankError | None = None
+    """How the last attempt failed, kept for the error of a deadline."""
 
 
 @dataclass(slots=True)
 class WireRequest:
-    """What one call sends, checked and ready to encode."""
+    """What is sent in one request, checked and ready to encode."""
 
     model: str
     query: WireDocument
@@ -31,10 +41,7 @@ class WireRequest:
     extra_body: Mapping[str, Any] | None = None
     deadline: float | None = None
     """Seconds for the whole call; None for no end."""
-    attempts: int = 0
-    """HTTP requests sent so far: counted where they are sent."""
-    failure: RerankError | None = None
-    """How the last attempt failed, kept for the error of a deadline."""
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(slots=True)
@@ -48,6 +55,11 @@ class Ranking:
     usage: Usage | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    calls: int = 1
+    """Answers that it is made of."""
+    strategy: Strategy = "single"
+    cause: RerankError | None = None
+    """Why it is no ranking, but a fallback's order; None if it is one."""
 
 
 def encode(request: WireRequest) -> bytes:

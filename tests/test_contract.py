@@ -63,6 +63,7 @@ PUBLIC_NAMES = [
     "ImageDocument",
     "Usage",
     "RetryPolicy",
+    "RateLimit",
     "RerankResponse",
     "RerankResult",
     "RerankError",

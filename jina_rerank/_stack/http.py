@@ -72,7 +72,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
                 f"documents: the request has {len(body):,} bytes, the most is {MAX_REQUEST_BYTES:,}; send fewer"
             )
         transport = connections.here().transport
-        request.attempts += 1
+        request.tally.attempts += 1
         outcome: Ranking | RerankError
         try:
             outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)

@@ -34,7 +34,7 @@ async def _send_again(send: Send, request: WireRequest, policy: RetryPolicy, fai
         if not isinstance(error, RerankError):
             return False
         failures.append(error)
-        request.failure = error
+        request.tally.failure = error
         chosen = policy.next_delay(failures, random.random())
         if chosen is None or chosen > anyio.current_effective_deadline() - anyio.current_time():
             return False

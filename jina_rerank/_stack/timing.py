@@ -37,7 +37,8 @@ def with_deadline(send: Send, connections: Connections, url: str) -> Send:
                 state.leave(scope)
         if state.ended:
             raise ClientClosedError("the client was closed while the call was in flight", url=url)
-        last = "" if request.failure is None else f"; the last attempt failed with: {request.failure.message}"
+        failure = request.tally.failure
+        last = "" if failure is None else f"; the last attempt failed with: {failure.message}"
         raise DeadlineExceededError(f"no ranking within the deadline of {seconds:g} s{last}", url=url)
 
     return send_with_deadline
