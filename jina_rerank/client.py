@@ -23,6 +23,7 @@ from .options import (
     ClientDefault,
     Fallback,
     OptionOverrides,
+    TransportName,
 )
 from .retry import RetryPolicy
 
@@ -65,6 +66,7 @@ class RerankClient:
         trust_env: Whether proxies, SSL_CERT_FILE and SSL_CERT_DIR are taken from the environment. The key and the
             base_url are so in any case.
         allow_insecure: Whether the key may travel over plain `http://` to another machine.
+        transport: "httpx", or "aiohttp" for the faster connections of the extra [aiohttp], on asyncio alone.
         http_client: An `httpx.AsyncClient` to send through, which stays yours to close, or a function that makes
             one for each event loop, which is closed with it. Its transport, proxies, hooks and certificates are
             used; its timeout, base_url, auth, headers, cookies and redirects are not. Give it
@@ -94,6 +96,7 @@ class RerankClient:
         verify: bool | str | ssl.SSLContext = True,
         trust_env: bool = True,
         allow_insecure: bool = False,
+        transport: TransportName = "httpx",
         http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
         api_key = as_secret(api_key)  # before anything can fail, so that no traceback shows it
@@ -115,6 +118,7 @@ class RerankClient:
             verify=verify,
             trust_env=trust_env,
             allow_insecure=allow_insecure,
+            transport=transport,
             http_client=http_client,
         )
 

@@ -13,9 +13,9 @@ from ._stack import Send
 from ._stack.connections import Connections
 from ._stack.governing import with_concurrency
 from ._stack.http import SecretHeaders, http_attempt
-from ._stack.lanes import transport_opener
 from ._stack.retrying import with_retry
 from ._stack.timing import with_deadline, with_timeout
+from ._stack.transports import transport_opener
 from ._version import __version__
 from .call import Call, respond
 from .catalog import DEFAULT_MODEL, Scoring
@@ -23,7 +23,7 @@ from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import RerankError
 from .limits import RateLimit
 from .models import RerankResponse
-from .options import Fallback, OptionOverrides, Options
+from .options import Fallback, OptionOverrides, Options, TransportName
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Core:
         verify: bool | str | ssl.SSLContext,
         trust_env: bool,
         allow_insecure: bool,
+        transport: TransportName,
         http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None",
     ) -> Self:
         """The core for a client's arguments.
@@ -103,7 +104,12 @@ class Core:
             fallback=fallback,
         )
         opener = transport_opener(
-            endpoint.url, proxy=proxy, verify=verify, trust_env=trust_env, http_client=http_client
+            endpoint.url,
+            proxy=proxy,
+            verify=verify,
+            trust_env=trust_env,
+            transport=transport,
+            http_client=http_client,
         )
         return cls(Shared(endpoint, Connections(opener)), options, closes=True)
 

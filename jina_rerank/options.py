@@ -26,6 +26,10 @@ _LONGEST_SECONDS: Final = 1e9
 """About 32 years: what is longer, up to infinity, is None."""
 
 
+TransportName: TypeAlias = Literal["httpx", "aiohttp"]
+"""What carries the requests: connections of httpx, or of aiohttp."""
+
+
 class ClientDefault(enum.Enum):
     """Says "the client's" where None has a meaning of its own."""
 

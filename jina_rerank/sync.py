@@ -30,6 +30,7 @@ from .options import (
     ClientDefault,
     Fallback,
     OptionOverrides,
+    TransportName,
 )
 from .retry import RetryPolicy
 
@@ -79,6 +80,7 @@ class SyncRerankClient:
         verify: bool | str | ssl.SSLContext = True,
         trust_env: bool = True,
         allow_insecure: bool = False,
+        transport: TransportName = "httpx",
         http_client: "Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
         api_key = as_secret(api_key)  # before anything can fail, so that no traceback shows it
@@ -105,6 +107,7 @@ class SyncRerankClient:
             verify=verify,
             trust_env=trust_env,
             allow_insecure=allow_insecure,
+            transport=transport,
             http_client=http_client,
         )
 

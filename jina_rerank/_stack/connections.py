@@ -16,6 +16,8 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from ..errors import ClientClosedError
 
+KEEPALIVE_SECONDS: Final = 5.0
+"""How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn: 5, nginx: 75)."""
 CLOSING_SECONDS: Final = 2.0
 """How long closing waits for calls to unwind, and for sockets to close."""
 

@@ -13,7 +13,6 @@ from ..endpoint import Endpoint
 from ..errors import (
     APIConnectionError,
     APITimeoutError,
-    ConfigurationError,
     InvalidRequestError,
     RerankError,
     ResponseFormatError,
@@ -23,6 +22,7 @@ from ..wire import Ranking, WireRequest, decode, encode
 from . import Send
 from .answers import Answer
 from .connections import Connections
+from .routes import checked_url
 
 MAX_REQUEST_BYTES: Final = 64 * 2**20
 """The largest body sent. No server documents its limit; what is above this is a mistake rather than a list."""
@@ -63,7 +63,7 @@ class SecretHeaders:
 
 def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHeaders) -> Send:
     """Sends a request once."""
-    url = _checked_url(endpoint.url)
+    url = checked_url(endpoint.url)
 
     async def send_once(request: WireRequest) -> Ranking:
         body = encode(request)
@@ -87,14 +87,6 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         return outcome
 
     return send_once
-
-
-def _checked_url(url: str) -> httpx.URL:
-    try:
-        return httpx.URL(url)
-    except httpx.InvalidURL as error:
-        reason = str(error)
-    raise ConfigurationError(f"base_url: {reason}")
 
 
 def _post(url: httpx.URL, headers: SecretHeaders, body: bytes) -> httpx.Request:

@@ -1,0 +1,60 @@
+"""The faster road, for asyncio: aiohttp's connections behind httpx-aiohttp's transport (the extra [aiohttp])."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import aiohttp
+import httpx
+from anyio.lowlevel import current_token
+from httpx_aiohttp import AiohttpTransport
+
+from ..errors import ConfigurationError
+from .answers import Answer, read_answer
+from .connections import KEEPALIVE_SECONDS
+from .routes import Route
+
+
+class AiohttpRoad:
+    """All connections of one event loop, kept by aiohttp."""
+
+    def __init__(self, route: Route) -> None:
+        if not isinstance(current_token().native_token, asyncio.AbstractEventLoop):
+            raise ConfigurationError("transport: aiohttp runs on asyncio alone; leave it out on trio")
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=route.tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        self._transport = AiohttpTransport(client=session, proxy=route.proxy, verify=route.tls or True)
+
+    async def exchange(self, request: httpx.Request, /) -> Answer:
+        """Sends; what fails is raised as httpx's own transport would."""
+        try:
+            return await read_answer(await self._transport.handle_async_request(request))
+        except httpx.TransportError as error:
+            raise _true_error(error.__cause__ or error) from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise _true_error(error) from error
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+# The first that fits. httpx-aiohttp's own table calls a connection that breaks a ConnectTimeout.
+_TRUE_CLASSES: Final[Sequence[tuple[type[Exception], type[httpx.TransportError], str]]] = (
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "no connection to it"),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError, "it did not let the request through"),
+    (aiohttp.ClientConnectorError, httpx.ConnectError, "it was refused"),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout, "it took too long"),
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "the server closed the connection"),
+    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError, "it ends early"),
+    (aiohttp.ClientResponseError, httpx.RemoteProtocolError, "it is malformed"),
+)
+
+
+def _true_error(error: BaseException) -> httpx.TransportError:
+    """httpx's class for one of aiohttp's."""
+    for theirs, ours, message in _TRUE_CLASSES:
+        if isinstance(error, theirs):
+            return ours(message)
+    return httpx.ReadError("it was closed")

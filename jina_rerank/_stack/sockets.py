@@ -1,0 +1,120 @@
+"""TCP and TLS for httpcore, over anyio: one implementation for asyncio and trio.
+
+httpcore's own, beside this, enters a cancel scope for each read and each write, sends the head of a request apart from
+its body, and leaves the socket open when a handshake is cancelled.
+"""
+
+import select
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Any, Final
+
+import anyio
+import httpcore  # httpx's own transport: it is there wherever httpx is
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSAttribute, TLSStream
+
+from .connections import CLOSING_SECONDS
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_JOINED_BYTES: Final = 64 * 2**10
+"""Up to this size a body is copied behind its head, to be sent in one piece: it is less work than a system call."""
+
+_BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+
+class Sockets(httpcore.AsyncNetworkBackend):
+    """Opens TCP connections. Time limits are left to the cancel scopes around the whole attempt."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A connection to the first of the host's addresses that answers."""
+        try:
+            stream = await anyio.connect_tcp(host, port, local_host=local_address)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        stream.extra(SocketAttribute.raw_socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Socket(stream)
+
+
+class Socket(httpcore.AsyncNetworkStream):
+    """One connection."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._head = b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """The next bytes; none at the end."""
+        if self._head:  # of a request without a body: a proxy's CONNECT
+            await self._send(b"")
+        try:
+            return await self._stream.receive(max_bytes)
+        except anyio.EndOfStream:
+            return b""
+        except _BROKEN as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Sends; the head of a request waits for what comes next."""
+        if buffer.endswith(_END_OF_HEAD):  # no JSON does
+            self._head = buffer
+        elif buffer:
+            await self._send(buffer)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """The connection encrypted. If that fails, or is cancelled, it is closed."""
+        try:
+            stream = await TLSStream.wrap(
+                self._stream, hostname=server_hostname, ssl_context=ssl_context, standard_compatible=False
+            )
+        except BaseException as error:
+            with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+                await self._stream.aclose()
+            if isinstance(error, (*_BROKEN, anyio.EndOfStream)):
+                raise httpcore.ConnectError(str(error)) from error
+            raise
+        return Socket(stream)
+
+    async def _send(self, body: bytes) -> None:
+        head, self._head = self._head, b""
+        pieces = (head + body,) if len(body) <= _JOINED_BYTES else (head, body)
+        try:
+            for piece in pieces:
+                await self._stream.send(piece)
+        except _BROKEN as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Closes it."""
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks for: whether the server has sent something, or closed; and the socket of TLS."""
+        if info == "is_readable":
+            return _is_readable(self._stream.extra(SocketAttribute.raw_socket, None))
+        if info == "ssl_object":
+            return self._stream.extra(TLSAttribute.ssl_object, None)
+        return None
+
+
+def _is_readable(raw: socket.socket | None) -> bool:
+    if raw is None or raw.fileno() < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([raw], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(raw, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,99 @@
+"""The roads a request may take: lanes, aiohttp's connections, or an HTTP client that the caller brings."""
+
+import ssl
+from collections.abc import Callable
+
+import httpx
+
+from ..errors import ClientClosedError, ConfigurationError
+from .answers import Answer, read_answer
+from .connections import Transport
+from .routes import route_to
+
+
+def transport_opener(
+    url: str,
+    *,
+    proxy: str | None,
+    verify: bool | str | ssl.SSLContext,
+    trust_env: bool,
+    transport: str,
+    http_client: httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None,
+) -> Callable[[], Transport]:
+    """A function that opens one event loop's transport to `url`, with proxy and TLS settled once.
+
+    Raises:
+        ConfigurationError: The proxy, the certificates or the HTTP client cannot be used, or aiohttp is not installed.
+    """
+    if http_client is not None:
+        if proxy is not None or verify is not True or transport != "httpx":
+            raise ConfigurationError(
+                "http_client: it brings its own proxy, certificates and transport; leave out proxy=, verify= and "
+                "transport="
+            )
+        return _callers_opener(http_client)
+    route = route_to(url, proxy=proxy, verify=verify, trust_env=trust_env)
+    if transport == "httpx":
+        from .lanes import Lanes, lane_opener  # noqa: PLC0415  # httpcore imports all of trio, where that is installed
+
+        open_lane = lane_opener(url, route)
+        return lambda: Lanes(open_lane)
+    if transport != "aiohttp":
+        raise ConfigurationError(f"transport: expected 'httpx' or 'aiohttp', got {transport!r}")
+    try:
+        from .aiohttp import AiohttpRoad  # noqa: PLC0415  # of the extra [aiohttp]
+    except ImportError as error:
+        missing = error.name
+        raise ConfigurationError(
+            f"transport: aiohttp needs the package {missing}; pip install 'jina-rerank[aiohttp]'"
+        ) from None
+    return lambda: AiohttpRoad(route)
+
+
+def _callers_opener(http_client: object) -> Callable[[], Transport]:
+    if isinstance(http_client, httpx.AsyncClient):
+        own = CallersClient(http_client, owned=False)
+        return lambda: own
+    if not callable(http_client):
+        kind = type(http_client).__name__
+        raise ConfigurationError(
+            f"http_client: expected an httpx.AsyncClient, or a function that makes one; got {kind}"
+        )
+    return lambda: CallersClient(_made(http_client), owned=True)
+
+
+def _made(make: Callable[[], object]) -> httpx.AsyncClient:
+    client = make()
+    if not isinstance(client, httpx.AsyncClient):
+        kind = type(client).__name__
+        raise ConfigurationError(f"http_client: the function must make an httpx.AsyncClient; it made {kind}")
+    return client
+
+
+class CallersClient:
+    """A client that the caller brings: its transport, proxies, hooks and certificates are used."""
+
+    def __init__(self, client: httpx.AsyncClient, *, owned: bool) -> None:
+        self._client = client
+        self._owned = owned
+
+    async def exchange(self, request: httpx.Request, /) -> Answer:
+        """Sends through the caller's client."""
+        if self._client.is_closed:
+            raise ClientClosedError("http_client: it is closed")
+        try:
+            return await read_answer(await self._client.send(request, stream=True, auth=None, follow_redirects=False))
+        except httpx.HTTPStatusError as error:  # a hook called raise_for_status()
+            headers = {name.lower(): value for name, value in error.response.headers.items()}
+            return Answer(error.response.status_code, headers, b"")
+        except RuntimeError as error:
+            if "Event loop is closed" not in str(error):
+                raise
+        raise ConfigurationError(
+            "http_client: it was used on another event loop, which has ended; pass a function that makes one instead"
+        )
+
+    async def aclose(self) -> None:
+        """Closes a client that a factory made for this loop; one that was handed over is its owner's to close."""
+        if self._owned:
+            await self._client.aclose()
