@@ -27,7 +27,8 @@ from .errors import (
     UnprocessableEntityError,
 )
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse, RerankResult, Usage
+from .models import RerankRequest, RerankResponse, Usage
+from .results import RerankResult
 from .retry import RetryPolicy
 from .sync import SyncRerankClient
 

@@ -1,6 +1,6 @@
 """`isinstance` for values of unknown origin, in a form whose result every type checker takes as fully known."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 
@@ -22,3 +22,8 @@ def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
 def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
     """Whether it can be iterated."""
     return isinstance(value, Iterable)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether it is a sequence of any kind."""
+    return isinstance(value, Sequence)

@@ -3,14 +3,14 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 from .catalog import find_model
-from .documents import Document, Query, WireDocument, is_blank, is_image, wire_documents, wire_query
+from .documents import Document, Query, is_image, not_blank, wire_documents, wire_query
 from .errors import InvalidRequestError
-from .models import RerankRequest, RerankResponse, RerankResult, build_request, build_results, listed
+from .models import RerankRequest, RerankResponse, build_request, listed
 from .options import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
+from .results import Results
 from .wire import Ranking, WireRequest
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def open_call(
 
 def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | None, options: Options) -> Call[T]:
     wire = wire_documents(request.documents)
-    sent = _not_blank(wire)
+    sent = not_blank(wire)
     return Call(
         documents=items,
         sent=sent,
@@ -85,10 +85,6 @@ def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | No
             deadline=deadline,
         ),
     )
-
-
-def _not_blank(documents: Sequence[WireDocument]) -> Sequence[int]:
-    return [position for position, document in enumerate(documents) if not is_blank(document)]
 
 
 def _check_against_catalogue(wire: WireRequest) -> None:
@@ -107,15 +103,11 @@ def _check_against_catalogue(wire: WireRequest) -> None:
 def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
     """The response for a call; `ranking` is None where nothing had to be sent."""
     if ranking is None:
-        return RerankResponse(results=_blanks(call, score=0.0))
-    sent, documents = call.sent, call.documents
-    indices = ranking.indices if len(sent) == len(documents) else [sent[index] for index in ranking.indices]
-    ranked = map(documents.__getitem__, indices)
-    results = build_results(indices, ranking.scores, ranked, ranking.embeddings or repeat(None))
-    if ranking.cause is None and len(sent) < len(documents):
-        results += _blanks(call, score=min(ranking.scores))
+        return RerankResponse(results=_results(call, [], [], None))
+    sent = call.sent
+    indices = ranking.indices if len(sent) == len(call.documents) else [sent[index] for index in ranking.indices]
     return RerankResponse(
-        results=tuple(results[: call.top_n]),
+        results=_results(call, indices, ranking.scores, ranking.embeddings),
         model=ranking.model,
         usage=ranking.usage,
         attempts=call.wire.tally.attempts,
@@ -128,8 +120,14 @@ def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
     )
 
 
-def _blanks(call: Call[T], *, score: float) -> tuple[RerankResult[T], ...]:
-    """The documents with nothing to score: last, in the order given."""
-    sent = set(call.sent)
-    blanks = [position for position in range(len(call.documents)) if position not in sent]
-    return tuple(RerankResult(position, score, call.documents[position]) for position in blanks[: call.top_n])
+def _results(
+    call: Call[T], indices: list[int], scores: list[float], embeddings: list[Sequence[float] | None] | None
+) -> Results[T]:
+    """What was ranked, and behind it the blank documents, in the order given, with the lowest score."""
+    missing = len(call.documents) - len(call.sent)
+    if missing:
+        indices = indices + sorted(set(range(len(call.documents))).difference(call.sent))
+        scores = scores + [min(scores, default=0.0)] * missing
+        embeddings = embeddings and embeddings + [None] * missing
+    results = Results(indices, scores, list(map(call.documents.__getitem__, indices)), embeddings)
+    return results if call.top_n is None else results[: call.top_n]

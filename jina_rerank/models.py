@@ -1,9 +1,7 @@
 """What goes into a call and what comes out: the request, and the response generic in the caller's documents."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 from pydantic import (
@@ -19,8 +17,8 @@ from pydantic_core import to_jsonable_python
 from ._narrow import is_iterable
 from .documents import Document, Query, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
+from .results import RerankResult
 
-T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Strategy: TypeAlias = Literal["single", "split", "rounds"]
@@ -115,43 +113,12 @@ class Usage(BaseModel, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class RerankResult(Generic[T_co]):
-    """One ranked document."""
-
-    index: int
-    """The document's position in the list that was given."""
-    relevance_score: float
-    """The score as the server gave it: the higher the better, of any range, perhaps negative."""
-    document: T_co
-    """The caller's own object."""
-    embedding: Sequence[float] | None = None
-    """The document's vector, where `return_embeddings` asked for it and the server gave it."""
-
-
-def build_results(
-    indices: Sequence[int],
-    scores: Iterable[float],
-    documents: Iterable[T],
-    embeddings: Iterable[Sequence[float] | None],
-) -> list[RerankResult[T]]:
-    """Results from columns. A thousand of them take less than half the time of a thousand calls of the class."""
-    results = list(map(_new_result, repeat(RerankResult, len(indices))))
-    for name, column in zip(RerankResult.__slots__, (indices, scores, documents, embeddings), strict=True):
-        # The slot's own setter, for all rows: a frozen dataclass has no other way that is quick.
-        set_slot: Callable[[Any, Any], None] = getattr(RerankResult, name).__set__
-        deque(map(set_slot, results, column), maxlen=0)
-    return results
-
-
-_new_result: Final[Callable[..., Any]] = object.__new__
-
-
-@dataclass(frozen=True, slots=True)
 class RerankResponse(Generic[T_co]):
     """Documents in order of relevance, and how they came to be in it."""
 
     results: Sequence[RerankResult[T_co]]
-    """The ranked documents, best first; equal scores in the order given. At most `top_n`."""
+    """The ranked documents, best first; equal scores in the order given. At most `top_n`. Each is made when it is
+    looked at."""
     model: str | None = None
     """The model that ranked, as the server names it; None where it does not."""
     usage: Usage | None = None

@@ -81,9 +81,7 @@ class Options:
         check_seconds("hedge_after", self.hedge_after, ConfigurationError)
         _check_rate_limit(self.rate_limit)
         _check_count("max_concurrency", self.max_concurrency)
-        if self.max_documents is None:
-            raise ConfigurationError("max_documents: expected a positive integer; leave it out for the default")
-        _check_count("max_documents", self.max_documents)
+        _check_count("max_documents", self.max_documents, optional=False)
         _check_word("scoring", self.scoring, get_args(Scoring))
         _check_word("fallback", self.fallback, get_args(Fallback))
 
@@ -105,10 +103,12 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
-def _check_count(name: str, value: object) -> None:
-    """Refuses a number that is neither None nor a positive integer, with ConfigurationError."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigurationError(f"{name}: expected a positive integer, or None for no limit; got {value!r}")
+def _check_count(name: str, value: object, *, optional: bool = True) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        way_out = ", or None for no limit" if optional else ""
+        raise ConfigurationError(f"{name}: expected a positive integer{way_out}; got {value!r}")
 
 
 def _check_model(value: object) -> None:

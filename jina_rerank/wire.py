@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import gt, itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -62,6 +62,10 @@ class Ranking:
     """Why it is no ranking, but a fallback's order; None if it is one."""
 
 
+_Vectors: TypeAlias = list[Sequence[float] | None] | None
+_Columns: TypeAlias = tuple[list[int], list[float], _Vectors]
+
+
 def encode(request: WireRequest) -> bytes:
     """The JSON body. What is not set is left out: some servers refuse null.
 
@@ -100,13 +104,14 @@ def decode(body: bytes, *, documents: int, top_n: int | None) -> Ranking:
     if len(raw) not in (expected, documents):
         raise _broken_rule(f"{expected} results were expected, {len(raw)} came")
     indices, scores, embeddings = _columns(raw, documents)
-    order = _best_first(indices, scores)[:expected]
+    if not all(map(gt, scores, islice(scores, 1, None))):  # most servers sort
+        indices, scores, embeddings = _best_first(indices, scores, embeddings)
     fields: dict[str, Any] = answer if is_object(answer) else {}
     model = fields.get("model")
     return Ranking(
-        indices=[indices[i] for i in order],
-        scores=[scores[i] for i in order],
-        embeddings=None if embeddings is None else [embeddings[i] for i in order],
+        indices=indices[:expected],
+        scores=scores[:expected],
+        embeddings=embeddings and embeddings[:expected],
         model=model if isinstance(model, str) else None,
         usage=_usage(fields),
         extra={name: value for name, value in fields.items() if name not in _NAMED_FIELDS},
@@ -125,7 +130,7 @@ def _parse(body: bytes) -> Any:
     if not body.strip():
         raise ResponseFormatError("the answer is empty", should_retry=True)
     try:
-        return from_json(body, allow_inf_nan=False)
+        return from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         reason = str(error)
     if body.lstrip()[:1] == b"<":
@@ -146,7 +151,7 @@ def _results_field(answer: Any) -> list[Any]:
     raise _broken_rule("it has no list of results")
 
 
-def _columns(raw: list[Any], documents: int) -> tuple[list[int], list[float], list[Sequence[float] | None] | None]:
+def _columns(raw: list[Any], documents: int) -> _Columns:
     try:
         indices = list(map(_INDEX, raw))
         scores = list(map(_RELEVANCE_SCORE if raw and "relevance_score" in raw[0] else _SCORE, raw))
@@ -163,18 +168,20 @@ def _columns(raw: list[Any], documents: int) -> tuple[list[int], list[float], li
 
 
 def _finite(numbers: list[Any], what: str) -> list[float]:
-    if not set(map(type, numbers)) <= {float, int}:
+    kinds = set(map(type, numbers))
+    if not kinds <= {float, int}:
         raise _broken_rule(f"{what} is not a number")
     try:
-        floats = list(map(float, numbers))
+        floats = list(map(float, numbers)) if int in kinds else numbers
     except OverflowError:
         floats = [math.inf]
-    if not all(map(math.isfinite, floats)):
+    # A sum is finite only if all of its parts are; finite parts may still have a sum that is not.
+    if not math.isfinite(sum(floats)) and not all(map(math.isfinite, floats)):
         raise _broken_rule(f"{what} is not finite")
     return floats
 
 
-def _vectors(embeddings: list[Any] | None) -> list[Sequence[float] | None] | None:
+def _vectors(embeddings: list[Any] | None) -> _Vectors:
     if embeddings is None:
         return None
     vectors: list[Sequence[float] | None] = []
@@ -185,13 +192,15 @@ def _vectors(embeddings: list[Any] | None) -> list[Sequence[float] | None] | Non
     return vectors
 
 
-def _best_first(indices: list[int], scores: list[float]) -> list[int]:
-    """Positions in order of falling score, equal scores by the lower index."""
-    if all(map(gt, scores, islice(scores, 1, None))):  # most servers sort
-        return list(range(len(scores)))
+def _best_first(indices: list[int], scores: list[float], embeddings: _Vectors) -> _Columns:
+    """The columns in order of falling score, equal scores by the lower index."""
     order = sorted(range(len(indices)), key=indices.__getitem__)
     order.sort(key=scores.__getitem__, reverse=True)
-    return order
+    return (
+        [indices[i] for i in order],
+        [scores[i] for i in order],
+        None if embeddings is None else [embeddings[i] for i in order],
+    )
 
 
 def _usage(answer: Mapping[str, Any]) -> Usage | None:

@@ -40,7 +40,6 @@ class Sockets(httpcore.AsyncNetworkBackend):
             stream = await anyio.connect_tcp(host, port, local_host=local_address)
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
-        stream.extra(SocketAttribute.raw_socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Socket(stream)
 
 
@@ -49,7 +48,9 @@ class Socket(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
+        self._raw = stream.extra(SocketAttribute.raw_socket)
         self._head = b""
+        self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """The next bytes; none at the end."""
@@ -104,14 +105,14 @@ class Socket(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks for: whether the server has sent something, or closed; and the socket of TLS."""
         if info == "is_readable":
-            return _is_readable(self._stream.extra(SocketAttribute.raw_socket, None))
+            return _is_readable(self._raw)
         if info == "ssl_object":
             return self._stream.extra(TLSAttribute.ssl_object, None)
         return None
 
 
-def _is_readable(raw: socket.socket | None) -> bool:
-    if raw is None or raw.fileno() < 0:
+def _is_readable(raw: socket.socket) -> bool:
+    if raw.fileno() < 0:
         return True
     if not hasattr(select, "poll"):  # Windows
         return bool(select.select([raw], [], [], 0)[0])

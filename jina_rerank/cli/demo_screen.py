@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..emulator.scifact import Abstract, Claim
-from ..models import RerankResult
+from ..results import RerankResult
 from .console import printable, ranking_table
 from .demo_report import Report
 from .demo_run import Ranking
