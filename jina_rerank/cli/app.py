@@ -37,6 +37,7 @@ app.command(
     epilog=_examples(
         "jina-rerank serve",
         "jina-rerank serve --scorer minilm --latency 0.2 --port 9000",
+        "jina-rerank serve --tier free --balance 1000000",
     )
 )(serve)
 app.command(

@@ -20,6 +20,15 @@ class ScorerName(StrEnum):
     MINILM = "minilm"
 
 
+class Tier(StrEnum):
+    """The plans of the hosted API; none has no limits."""
+
+    NONE = "none"
+    FREE = "free"
+    PAID = "paid"
+    PREMIUM = "premium"
+
+
 @ends_clearly
 def serve(
     *,
@@ -29,6 +38,12 @@ def serve(
         ScorerName, typer.Option(help="lexical: words in common. minilm: a small neural model.")
     ] = ScorerName.LEXICAL,
     latency: Annotated[float, typer.Option(min=0, help="Seconds added to each answer.")] = 0.0,
+    tier: Annotated[
+        Tier, typer.Option(help="Whose limits each key has. free: 2 requests at once, 100 and 100,000 tokens a minute.")
+    ] = Tier.NONE,
+    balance: Annotated[
+        int | None, typer.Option(min=0, help="Tokens that each key may spend before it is refused.", show_default=False)
+    ] = None,
 ) -> None:
     """Serve the Jina Rerank API on this machine, until Ctrl-C.
 
@@ -36,10 +51,18 @@ def serve(
     models.
     """
     with needing("local"):
-        from ..emulator import LexicalScorer, run  # noqa: PLC0415  # of the extra [local]
+        from ..emulator import TIERS, LexicalScorer, run  # noqa: PLC0415  # of the extra [local]
     chosen = _minilm() if scorer is ScorerName.MINILM else LexicalScorer()
     try:
-        run(scorer=chosen, latency=latency, host=host, port=port, on_ready=lambda url: _greet(url, chosen.name))
+        run(
+            scorer=chosen,
+            latency=latency,
+            limits=TIERS.get(tier),
+            balance=balance,
+            host=host,
+            port=port,
+            on_ready=lambda url: _greet(url, chosen.name),
+        )
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # what follows is host and port once more
         raise CommandError(f"cannot listen on {host}, port {port}: {reason}") from None

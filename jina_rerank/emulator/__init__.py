@@ -10,10 +10,11 @@ It speaks the hosted API's wire; its scores come from a `Scorer`, not from Jina'
 
 from typing import TYPE_CHECKING
 
+from .limits import TIERS
 from .scorers import LexicalScorer, Scorer
 
 try:
-    from .app import create_app
+    from .app import AppOptions, create_app
     from .server import Server, run, serve
 except ModuleNotFoundError as _error:
     raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from _error
@@ -21,7 +22,7 @@ except ModuleNotFoundError as _error:
 if TYPE_CHECKING:
     from .minilm import MiniLMScorer as MiniLMScorer
 
-__all__ = ["LexicalScorer", "Scorer", "Server", "create_app", "run", "serve"]
+__all__ = ["TIERS", "AppOptions", "LexicalScorer", "Scorer", "Server", "create_app", "run", "serve"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,9 +3,10 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,16 +17,36 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..catalog import Model, find_model
-from .body import RerankBody, parse_body
+from ..limits import RateLimit
+from .body import parse_body
 from .deployments import Deployment, deployment_for
 from .envelopes import RefusedError, flat, internal_error, model_not_listed, unreadable
-from .ranking import rank, refuse_unsupported
+from .limits import Account
+from .ranking import rank, read, refuse_unsupported
 from .scorers import LexicalScorer, Scorer
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
-def create_app(*, scorer: Scorer | None = None, latency: float = 0.0, serving: str | None = None) -> Starlette:
+class AppOptions(TypedDict, total=False):
+    """The options of `create_app`, for functions that pass them on."""
+
+    scorer: Scorer | None
+    latency: float
+    serving: str | None
+    limits: RateLimit | None
+    balance: int | None
+
+
+def create_app(
+    *,
+    scorer: Scorer | None = None,
+    latency: float = 0.0,
+    serving: str | None = None,
+    limits: RateLimit | None = None,
+    balance: int | None = None,
+) -> Starlette:
     """The Jina Rerank API as an ASGI app, for any server or for `httpx.ASGITransport`.
 
     It waits through anyio alone: asyncio, uvloop and trio all run it, and under trio's MockClock no time passes.
@@ -36,14 +57,19 @@ def create_app(*, scorer: Scorer | None = None, latency: float = 0.0, serving: s
         serving: None plays the hosted API: a key is required, any that looks like one of Jina's is good, and
             the request names one of the catalogue's models. A model's name plays the on-prem container that
             serves this model: no key, and no name needed.
+        limits: What each key may do, `TIERS["free"]` for example; None is no limit. The minute slides.
+        balance: Tokens that each key may spend before it is refused with 403; None is no end of them.
 
     Raises:
-        ValueError: `latency` is not a finite number of seconds, the catalogue does not list `serving`, or the
-            scorer's name does not fit into a header.
+        ValueError: `latency` is not a finite number of seconds, `balance` is below 0, the catalogue does not list
+            `serving`, or the scorer's name does not fit into a header.
     """
     if not (math.isfinite(latency) and latency >= 0):
         raise ValueError("latency must be a finite number of seconds, 0 or more")
-    emulator = _Emulator(scorer or LexicalScorer(), latency, deployment_for(serving))
+    if balance is not None and balance < 0:
+        raise ValueError("balance must be a number of tokens, 0 or more")
+    accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
+    emulator = _Emulator(scorer or LexicalScorer(), latency, deployment_for(serving), accounts)
     app = Starlette(
         routes=[
             Route("/v1/rerank", emulator.rerank, methods=["POST"]),
@@ -73,24 +99,30 @@ class WireResponse(JSONResponse):
 class _Emulator:
     """The endpoints; a request is looked at in the order in which the API does it."""
 
-    def __init__(self, scorer: Scorer, latency: float, deployment: Deployment) -> None:
+    def __init__(
+        self, scorer: Scorer, latency: float, deployment: Deployment, accounts: defaultdict[str, Account]
+    ) -> None:
         if not (scorer.name.isascii() and scorer.name.isprintable()):
             raise ValueError("a scorer's name must be printable ASCII")
         self._scorer = scorer
         self._latency = latency
         self._deployment = deployment
+        self._accounts = accounts
 
     async def rerank(self, request: Request) -> Response:
-        self._deployment.authenticate(request.headers.get("authorization"))
+        account = self._accounts[self._deployment.authenticate(request.headers.get("authorization"))]
         content_type = request.headers.get("content-type", "")
         body = parse_body(self._deployment.schema, content_type, await request.body())
         model = self._deployment.model(body.model)
         refuse_unsupported(body, model)
-        await anyio.sleep(self._latency)
-        return WireResponse(await self._rank(body, model), headers={"x-jina-emulator-scorer": self._scorer.name})
+        reading = await self._run(partial(read, self._scorer, body, model))
+        with account.request(reading.total_tokens, anyio.current_time()):
+            headers = account.remaining()
+            await anyio.sleep(self._latency)
+            answer = await self._run(partial(rank, self._scorer, reading, body, model))
+        return WireResponse(answer, headers=headers | {"x-jina-emulator-scorer": self._scorer.name})
 
-    async def _rank(self, body: RerankBody, model: Model) -> Mapping[str, object]:
-        work = partial(rank, self._scorer, body, model)
+    async def _run(self, work: Callable[[], _T]) -> _T:
         try:
             if self._scorer.blocking:
                 return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)

@@ -1,6 +1,7 @@
 """The two servers that the emulator plays; they differ in who may ask, and for which model."""
 
 import re
+from hashlib import sha256
 from typing import Final, Protocol
 
 from ..catalog import Model, find_model, models
@@ -8,6 +9,7 @@ from .body import HostedRerankBody, RerankBody
 from .envelopes import malformed_key, missing_key, model_not_found, nested, wrong_key
 
 _KEY: Final = re.compile(r"jina_\S+")
+_DIGEST: Final = 12  # hexadecimal digits: enough to tell keys apart
 
 
 class Deployment(Protocol):
@@ -15,8 +17,8 @@ class Deployment(Protocol):
 
     schema: type[RerankBody]
 
-    def authenticate(self, authorization: str | None, /) -> None:
-        """Let the caller in.
+    def authenticate(self, authorization: str | None, /) -> str:
+        """Let the caller in, and name the account: requests of one account share its limits.
 
         Raises:
             RefusedError: 401.
@@ -44,8 +46,8 @@ class Hosted:
 
     schema: type[RerankBody] = HostedRerankBody
 
-    def authenticate(self, authorization: str | None) -> None:
-        """Ask for `Bearer jina_...`; the key itself is never repeated."""
+    def authenticate(self, authorization: str | None) -> str:
+        """Ask for `Bearer jina_...`; the key itself is never repeated or kept: a digest stands for it."""
         if not authorization:
             raise missing_key()
         scheme, _, token = authorization.partition(" ")
@@ -53,6 +55,7 @@ class Hosted:
             raise malformed_key()
         if not _KEY.fullmatch(token):
             raise wrong_key()
+        return sha256(token.encode()).hexdigest()[:_DIGEST]
 
     def model(self, name: str | None) -> Model:
         """Any model of the catalogue, with or without its prefix."""
@@ -75,8 +78,9 @@ class OnPrem:
     def __init__(self, served: Model) -> None:
         self._served = served
 
-    def authenticate(self, _: str | None, /) -> None:
-        """Let everybody in."""
+    def authenticate(self, _: str | None, /) -> str:
+        """Let everybody in, on one account."""
+        return "everybody"
 
     def model(self, name: str | None) -> Model:
         """The served model, unless another one is asked for."""

@@ -74,6 +74,32 @@ def wrong_key() -> RefusedError:
     return flat(401, text, "AUTH_INVALID_API_KEY")
 
 
+def insufficient_balance() -> RefusedError:
+    """More tokens than the account has left."""
+    return flat(403, f"Insufficient account balance. Top up your account at {_KEYS}.", "AUTHZ_INSUFFICIENT_BALANCE")
+
+
+def too_many_at_once(current: int, limit: int) -> RefusedError:
+    """`current` requests are being processed."""
+    text = f"Concurrency limit exceeded: {current}/{limit} concurrent requests."
+    advice = "Wait for pending requests to complete before sending new ones."
+    return flat(429, f"{text} {advice}", "RATE_CONCURRENCY_LIMIT_EXCEEDED")
+
+
+def too_many_requests(current: int, limit: int) -> RefusedError:
+    """`current` requests came in the last minute."""
+    text = f"Request rate limit exceeded: {current}/{limit} requests per minute."
+    advice = f"Reduce request frequency or upgrade your plan at {_KEYS}."
+    return flat(429, f"{text} {advice}", "RATE_REQUEST_LIMIT_EXCEEDED")
+
+
+def too_many_tokens(current: int, limit: int) -> RefusedError:
+    """`current` tokens would be those of the last minute, this request's among them (so seen on free keys)."""
+    text = f"Token rate limit exceeded: {current:,}/{limit:,} tokens per minute."
+    advice = f"Reduce batch sizes or upgrade your plan at {_KEYS}."
+    return flat(429, f"{text} {advice}", "RATE_TOKEN_LIMIT_EXCEEDED")
+
+
 def model_not_found(name: str, available: Sequence[str]) -> RefusedError:
     """A rerank request for a model that the hosted API does not have."""
     text = f"Model '{name}' not found. Available models: {', '.join(available)}."

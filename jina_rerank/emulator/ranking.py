@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -25,12 +26,22 @@ def refuse_unsupported(body: RerankBody, model: Model) -> None:
         raise nested(400, "Query object must have a 'text' or 'image' key.", "bad_request")
 
 
-def rank(scorer: Scorer, body: RerankBody, model: Model) -> dict[str, object]:
-    """The answer to `body`.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A request as a model reads it: texts cut to `max_doc_length`, and how many tokens they are."""
+
+    query: str
+    documents: Sequence[str]
+    total_tokens: int
+    """Each text counts once, and only as far as the model reads it: so Jina's on-prem server counts."""
+
+
+def read(scorer: Scorer, body: RerankBody, model: Model) -> Reading:
+    """What `model` reads of `body`.
 
     Raises:
         RefusedError: 400, a text is over the model's context and the request forbids to cut it.
-        Exception: Whatever the scorer raises, and ValueError for scores that are none.
+        Exception: Whatever the scorer raises.
     """
     query = _text(body.query, model)
     documents = [_text(document, model) for document in body.documents]
@@ -39,15 +50,24 @@ def rank(scorer: Scorer, body: RerankBody, model: Model) -> dict[str, object]:
     tokens = [scorer.count_tokens(text) for text in (query, *documents)]
     if not body.truncate and max(tokens) > model.context_tokens:
         raise too_long(model.context_tokens)
-    scores = _checked(scorer.score(query, documents, listwise=model.scoring == "listwise"), len(documents))
+    return Reading(query, documents, sum(min(count, model.context_tokens) for count in tokens))
+
+
+def rank(scorer: Scorer, reading: Reading, body: RerankBody, model: Model) -> dict[str, object]:
+    """The answer to `body`.
+
+    Raises:
+        Exception: Whatever the scorer raises, and ValueError for scores that are none.
+    """
+    given = scorer.score(reading.query, reading.documents, listwise=model.scoring == "listwise")
+    scores = _checked(given, len(reading.documents))
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: body.top_n]
     results = [_result(index, scores[index], body, model) for index in best]
     if body.return_embeddings:
-        vectors = scorer.embed([documents[index] for index in best])
+        vectors = scorer.embed([reading.documents[index] for index in best])
         results = [result | {"embedding": vector} for result, vector in zip(results, vectors, strict=True)]
-    # Each text counts once, and only as far as the model reads it: so Jina's on-prem server counts.
-    total = sum(min(count, model.context_tokens) for count in tokens)
-    return {"model": model.name, "object": "list", "usage": {"total_tokens": total}, "results": results}
+    usage = {"total_tokens": reading.total_tokens}
+    return {"model": model.name, "object": "list", "usage": usage, "results": results}
 
 
 def _result(index: int, score: float, body: RerankBody, model: Model) -> dict[str, object]:

@@ -6,13 +6,12 @@ import socket
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, Unpack
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .app import create_app
-from .scorers import Scorer
+from .app import AppOptions, create_app
 
 _START_TIMEOUT: Final = 10.0
 _STOP_TIMEOUT: Final = 10.0
@@ -64,53 +63,42 @@ class Server:
             ready.set()
 
 
-def serve(
-    *,
-    scorer: Scorer | None = None,
-    latency: float = 0.0,
-    serving: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-) -> Server:
+def serve(*, host: str = "127.0.0.1", port: int = 0, **options: Unpack[AppOptions]) -> Server:
     """Start the emulator in a thread of its own and return once it answers.
 
     with serve() as server:
         httpx.post(f"{server.url}/v1/rerank", ...)
 
     Args:
-        scorer: As for `create_app`.
-        latency: As for `create_app`.
-        serving: As for `create_app`.
         host: The address to listen on.
         port: The port; 0 takes a free one.
+        options: Those of `create_app`.
 
     Raises:
         OSError: The address is taken or not this machine's.
         RuntimeError: The server did not start within 10 seconds.
         ValueError: As `create_app`.
     """
-    return Server(create_app(scorer=scorer, latency=latency, serving=serving), host, port)
+    return Server(create_app(**options), host, port)
 
 
 def run(
     *,
-    scorer: Scorer | None = None,
-    latency: float = 0.0,
-    serving: str | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     on_ready: Callable[[str], None] | None = None,
+    **options: Unpack[AppOptions],
 ) -> None:
     """Serve in the foreground until Ctrl-C, and return then; SIGTERM ends the process as usual.
 
     It prints nothing; `on_ready` is called with the URL once the emulator answers. Requests in flight when it
-    ends see their connection close.
+    ends see their connection close. Host, port and options are those of `serve`.
 
     Raises:
         OSError: The address is taken or not this machine's.
         ValueError: As `create_app`.
     """
-    app = create_app(scorer=scorer, latency=latency, serving=serving)
+    app = create_app(**options)
     listener = _listen(host, port)
     url = _url(listener)
     server = _Uvicorn(app, lambda: on_ready(url) if on_ready else None, log_level="warning")

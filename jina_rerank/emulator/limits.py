@@ -1,0 +1,74 @@
+"""What a key may do, counted as the hosted API counts it. Pure: whoever asks says what time it is."""
+
+from collections import deque
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from ..limits import RateLimit
+from .envelopes import insufficient_balance, too_many_at_once, too_many_requests, too_many_tokens
+
+TIERS: Final[Mapping[str, RateLimit]] = {
+    "free": RateLimit.FREE,
+    "paid": RateLimit(requests_per_minute=500, tokens_per_minute=2_000_000, concurrency=50),
+    "premium": RateLimit(requests_per_minute=5_000, tokens_per_minute=50_000_000, concurrency=500),
+}
+"""The limits of the hosted API's plans, as its users meet them; its API description promises more."""
+
+_MINUTE: Final = 60.0
+
+
+class Account:
+    """What a key did in the last minute, what it does now, and the tokens it has left.
+
+    The minute slides. Requests that were refused are in none of the counts.
+    """
+
+    def __init__(self, limits: RateLimit, balance: int | None = None) -> None:
+        self._limits = limits
+        self._balance = balance
+        self._minute: deque[tuple[float, int]] = deque()
+        self._tokens = 0
+        self._at_once = 0
+
+    @contextmanager
+    def request(self, tokens: int, now: float) -> Generator[None, None, None]:
+        """A request of `tokens`, admitted at `now`, is carried out inside.
+
+        Raises:
+            RefusedError: 403 or 429, and nothing is counted.
+        """
+        self._forget(now - _MINUTE)
+        self._check(tokens)
+        self._minute.append((now, tokens))
+        self._tokens += tokens
+        if self._balance is not None:
+            self._balance -= tokens
+        self._at_once += 1
+        try:
+            yield
+        finally:
+            self._at_once -= 1
+
+    def remaining(self) -> dict[str, str]:
+        """The headers that tell what the last minute has left; none where there is no limit."""
+        left = {
+            "x-ratelimit-remaining-requests": (self._limits.requests_per_minute, len(self._minute)),
+            "x-ratelimit-remaining-tokens": (self._limits.tokens_per_minute, self._tokens),
+        }
+        return {name: str(limit - used) for name, (limit, used) in left.items() if limit is not None}
+
+    def _forget(self, until: float) -> None:
+        while self._minute and self._minute[0][0] <= until:
+            self._tokens -= self._minute.popleft()[1]
+
+    def _check(self, tokens: int) -> None:
+        limits = self._limits
+        if self._balance is not None and tokens > self._balance:
+            raise insufficient_balance()
+        if limits.concurrency is not None and self._at_once >= limits.concurrency:
+            raise too_many_at_once(self._at_once, limits.concurrency)
+        if limits.requests_per_minute is not None and len(self._minute) >= limits.requests_per_minute:
+            raise too_many_requests(len(self._minute), limits.requests_per_minute)
+        if limits.tokens_per_minute is not None and self._tokens + tokens > limits.tokens_per_minute:
+            raise too_many_tokens(self._tokens + tokens, limits.tokens_per_minute)

@@ -1,0 +1,191 @@
+"""The emulator's limits and balance: what the hosted API's users meet, over whole minutes of virtual time."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from jina_rerank import RateLimit
+from jina_rerank.emulator import TIERS, LexicalScorer, create_app
+
+KEYS = "https://jina.ai/api-dashboard/key-manager"
+UPGRADE = f"upgrade your plan at {KEYS}."
+WAIT = "Wait for pending requests to complete before sending new ones."
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    """Time that passes only when everybody waits, and then at once."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Caller:
+    """Asks an emulator for rankings of so many tokens."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def ask(self, tokens: int = 2, key: str = "jina_one", **fields: object) -> httpx.Response:
+        """A request that uses `tokens`: one for the query, the others for the document."""
+        body = {"model": "jina-reranker-v3.5", "query": "a", "documents": ["b " * (tokens - 1)]}
+        return await self.http.post("/v1/rerank", json=body | fields, headers={"Authorization": f"Bearer {key}"})
+
+
+@asynccontextmanager
+async def emulator(**options: Any) -> AsyncIterator[Caller]:
+    transport = httpx.ASGITransport(create_app(**options))
+    async with httpx.AsyncClient(transport=transport, base_url="http://emulator") as http:
+        yield Caller(http)
+
+
+def refusal(response: httpx.Response) -> tuple[int, str, str]:
+    """Status, code and text of a refusal in the flat envelope."""
+    body = response.json()
+    assert list(body) == ["detail", "request_id", "code"]
+    assert re.fullmatch("[0-9a-f]{32}", body["request_id"])
+    assert "retry-after" not in response.headers
+    return response.status_code, body["code"], body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("tier", "figures"),
+    [("free", (2, 100, 100_000)), ("paid", (50, 500, 2_000_000)), ("premium", (500, 5_000, 50_000_000))],
+)
+def test_the_tiers_are_those_that_users_of_the_api_meet(tier: str, figures: tuple[int, int, int]) -> None:
+    limits = TIERS[tier]
+    assert (limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute) == figures
+
+
+@pytest.mark.anyio
+async def test_requests_at_once() -> None:
+    async with emulator(limits=TIERS["free"], latency=1.0) as caller, anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(caller.ask)
+        await anyio.sleep(0.5)
+        assert refusal(await caller.ask()) == (
+            429,
+            "RATE_CONCURRENCY_LIMIT_EXCEEDED",
+            f"Concurrency limit exceeded: 2/2 concurrent requests. {WAIT}",
+        )
+        assert (await caller.ask(key="jina_two")).status_code == 200
+        assert (await caller.ask()).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_requests_in_a_minute() -> None:
+    async with emulator(limits=TIERS["free"]) as caller:
+        for _ in range(100):
+            assert (await caller.ask()).status_code == 200
+        assert refusal(await caller.ask()) == (
+            429,
+            "RATE_REQUEST_LIMIT_EXCEEDED",
+            f"Request rate limit exceeded: 100/100 requests per minute. Reduce request frequency or {UPGRADE}",
+        )
+
+
+@pytest.mark.anyio
+async def test_tokens_in_a_minute_count_this_request_and_those_of_usage() -> None:
+    async with emulator(limits=TIERS["free"]) as caller:
+        answer = await caller.ask(tokens=99_000, documents=["b " * 8_000] * 12 + ["b " * 2_999])
+        assert answer.json()["usage"] == {"total_tokens": 99_000}
+        assert refusal(await caller.ask(tokens=1_001)) == (
+            429,
+            "RATE_TOKEN_LIMIT_EXCEEDED",
+            f"Token rate limit exceeded: 100,001/100,000 tokens per minute. Reduce batch sizes or {UPGRADE}",
+        )
+        assert (await caller.ask(tokens=1_000)).status_code == 200
+
+
+@pytest.mark.parametrize("limits", [RateLimit(requests_per_minute=3), RateLimit(tokens_per_minute=30)])
+@pytest.mark.anyio
+async def test_the_minute_slides_and_refusals_are_not_in_it(limits: RateLimit) -> None:
+    async with emulator(limits=limits) as caller:
+        start = anyio.current_time()
+        accepted: list[float] = []
+        for _ in range(90):  # every two seconds, although only one in twenty may come
+            if (await caller.ask(tokens=10)).status_code == 200:
+                accepted.append(anyio.current_time() - start)
+            await anyio.sleep(2)
+    assert accepted == [0, 2, 4, 60, 62, 64, 120, 122, 124]
+
+
+@pytest.mark.anyio
+async def test_an_invalid_request_is_in_no_count() -> None:
+    async with emulator(limits=RateLimit(requests_per_minute=1)) as caller:
+        for _ in range(3):
+            assert (await caller.ask(top_n=0)).status_code == 422
+            assert (await caller.ask(model="gpt-rerank")).status_code == 400
+        assert (await caller.ask()).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_request_that_is_cancelled_or_fails_leaves_its_place() -> None:
+    class Broken(LexicalScorer):
+        def score(self, *_: object, **__: object) -> list[float]:
+            raise ZeroDivisionError
+
+    async with emulator(limits=RateLimit(concurrency=1), latency=10.0, scorer=Broken()) as caller:
+        with anyio.move_on_after(1):
+            await caller.ask()
+        assert [(await caller.ask()).status_code for _ in range(2)] == [500, 500]
+
+
+@pytest.mark.anyio
+async def test_answers_tell_what_is_left() -> None:
+    async with emulator(limits=TIERS["free"]) as caller:
+        for requests, tokens in [("99", "99990"), ("98", "99980")]:
+            headers = (await caller.ask(tokens=10)).headers
+            assert headers["x-ratelimit-remaining-requests"] == requests
+            assert headers["x-ratelimit-remaining-tokens"] == tokens
+    async with emulator() as caller:
+        assert not [name for name in (await caller.ask()).headers if "ratelimit" in name]
+
+
+@pytest.mark.anyio
+async def test_the_balance_runs_out() -> None:
+    async with emulator(balance=25) as caller:
+        assert [(await caller.ask(tokens=10)).status_code for _ in range(2)] == [200, 200]
+        assert refusal(await caller.ask(tokens=10)) == (
+            403,
+            "AUTHZ_INSUFFICIENT_BALANCE",
+            f"Insufficient account balance. Top up your account at {KEYS}.",
+        )
+        await anyio.sleep(3600)
+        assert (await caller.ask(tokens=6)).status_code == 403
+        assert (await caller.ask(tokens=6, key="jina_two")).status_code == 200
+
+
+def test_a_balance_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="balance must be"):
+        create_app(balance=-1)
+
+
+@pytest.mark.anyio
+async def test_a_container_has_one_account() -> None:
+    async with emulator(limits=RateLimit(requests_per_minute=1), serving="jina-reranker-v3.5") as caller:
+        assert [(await caller.ask(key=key)).status_code for key in ("jina_one", "jina_two")] == [200, 429]
+
+
+@pytest.mark.anyio
+async def test_a_thousand_requests_of_a_free_key_take_ten_minutes_at_least() -> None:
+    async with emulator(limits=TIERS["free"], latency=0.2) as caller:
+        served: list[float] = []
+
+        async def work() -> None:
+            while len(served) < 1_000:
+                if (await caller.ask(tokens=500)).status_code == 200:
+                    served.append(anyio.current_time())
+                else:
+                    await anyio.sleep(3)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(work)
+    served.sort()
+    in_any_minute = [sum(start <= time < start + 60 for time in served) for start in served]
+    assert max(in_any_minute) == 100
