@@ -448,6 +448,17 @@ class TestServe:
             assert process.communicate(timeout=LONGEST_SECONDS) == ("", "")
             assert process.returncode == 0
 
+    def test_limits_and_faults(self, file: str) -> None:
+        options = ("--tier", "free", "--balance", "0", "--fault", "503:0", "--fault", "slow:0.5:0s", "--seed", "7")
+        with serving(*options) as (_, greeting):
+            settings = dict(re.findall(r"(JINA_\w+)=(\S+)", greeting))
+            with start("rank", "organic skincare", file, **settings) as rank:
+                _, errors = rank.communicate(timeout=LONGEST_SECONDS)
+            assert (rank.returncode, "Insufficient account balance" in errors) == (1, True)
+
+    def test_a_fault_that_is_none(self) -> None:
+        refused(call("serve", "--port", "0", "--fault", "503:2"), 2, "the probability must be a number from 0 to 1")
+
     def test_the_neural_scorer(self) -> None:
         pytest.importorskip("onnxruntime")
         with serving("--scorer", "minilm") as (_, greeting):

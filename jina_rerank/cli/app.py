@@ -38,6 +38,7 @@ app.command(
         "jina-rerank serve",
         "jina-rerank serve --scorer minilm --latency 0.2 --port 9000",
         "jina-rerank serve --tier free --balance 1000000",
+        "jina-rerank serve --fault 503:0.1 --fault slow:0.05:2s",
     )
 )(serve)
 app.command(

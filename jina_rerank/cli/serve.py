@@ -44,6 +44,16 @@ def serve(
     balance: Annotated[
         int | None, typer.Option(min=0, help="Tokens that each key may spend before it is refused.", show_default=False)
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[:PROBABILITY[:SECONDS]]",
+            help="Goes wrong on purpose, like 429:0.1 or slow:0.05:2s; may be repeated. Kinds: HTTP statuses, slow, "
+            "hang, cut, reset, garbage, html.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which requests meet which fault.")] = 0,
 ) -> None:
     """Serve the Jina Rerank API on this machine, until Ctrl-C.
 
@@ -59,6 +69,8 @@ def serve(
             latency=latency,
             limits=TIERS.get(tier),
             balance=balance,
+            faults=fault or (),
+            seed=seed,
             host=host,
             port=port,
             on_ready=lambda url: _greet(url, chosen.name),

@@ -4,16 +4,16 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ..catalog import Model, find_model
@@ -21,7 +21,9 @@ from ..limits import RateLimit
 from .body import parse_body
 from .deployments import Deployment, deployment_for
 from .envelopes import RefusedError, flat, internal_error, model_not_listed, unreadable
+from .faults import FAULT_HEADER, Faults
 from .limits import Account
+from .log import Entry, RequestLog
 from .ranking import rank, read, refuse_unsupported
 from .scorers import LexicalScorer, Scorer
 
@@ -37,6 +39,8 @@ class AppOptions(TypedDict, total=False):
     serving: str | None
     limits: RateLimit | None
     balance: int | None
+    faults: Sequence[str]
+    seed: int
 
 
 def create_app(
@@ -46,6 +50,8 @@ def create_app(
     serving: str | None = None,
     limits: RateLimit | None = None,
     balance: int | None = None,
+    faults: Sequence[str] = (),
+    seed: int = 0,
 ) -> Starlette:
     """The Jina Rerank API as an ASGI app, for any server or for `httpx.ASGITransport`.
 
@@ -59,25 +65,29 @@ def create_app(
             serves this model: no key, and no name needed.
         limits: What each key may do, `TIERS["free"]` for example; None is no limit. The minute slides.
         balance: Tokens that each key may spend before it is refused with 403; None is no end of them.
+        faults: What goes wrong on purpose, each as `kind[:probability[:seconds]]`: `"429:0.1"`, `"slow:0.05:2s"`.
+            A request meets one at most. docs/emulator.md has the kinds.
+        seed: Decides which requests meet which fault; the same each time for requests in the same order.
 
     Raises:
-        ValueError: `latency` is not a finite number of seconds, `balance` is below 0, the catalogue does not list
-            `serving`, or the scorer's name does not fit into a header.
+        ValueError: `latency` is not a finite number of seconds, `balance` is below 0, a fault breaks a rule, the
+            catalogue does not list `serving`, or the scorer's name does not fit into a header.
     """
     if not (math.isfinite(latency) and latency >= 0):
         raise ValueError("latency must be a finite number of seconds, 0 or more")
     if balance is not None and balance < 0:
         raise ValueError("balance must be a number of tokens, 0 or more")
     accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
-    emulator = _Emulator(scorer or LexicalScorer(), latency, deployment_for(serving), accounts)
+    emulator = _Emulator(scorer or LexicalScorer(), latency, deployment_for(serving), accounts, Faults(faults, seed))
     app = Starlette(
         routes=[
             Route("/v1/rerank", emulator.rerank, methods=["POST"]),
             Route("/rerank", emulator.rerank, methods=["POST"]),
             Route("/v1/models", emulator.list_models),
             Route("/v1/models/{name:path}", emulator.show_model),
+            Route("/_emulator/requests", emulator.show_requests, methods=["GET", "DELETE"]),
         ],
-        exception_handlers=dict.fromkeys((RefusedError, HTTPException, ClientDisconnect, RecursionError), _refuse),
+        exception_handlers={RefusedError: _refuse, HTTPException: _refuse_route},
     )
     app.router.redirect_slashes = False  # unknown paths get 404, as behind Jina's gateway
     return app
@@ -100,7 +110,12 @@ class _Emulator:
     """The endpoints; a request is looked at in the order in which the API does it."""
 
     def __init__(
-        self, scorer: Scorer, latency: float, deployment: Deployment, accounts: defaultdict[str, Account]
+        self,
+        scorer: Scorer,
+        latency: float,
+        deployment: Deployment,
+        accounts: defaultdict[str, Account],
+        faults: Faults,
     ) -> None:
         if not (scorer.name.isascii() and scorer.name.isprintable()):
             raise ValueError("a scorer's name must be printable ASCII")
@@ -108,19 +123,44 @@ class _Emulator:
         self._latency = latency
         self._deployment = deployment
         self._accounts = accounts
+        self._faults = faults
+        self._log = RequestLog()
 
     async def rerank(self, request: Request) -> Response:
-        account = self._accounts[self._deployment.authenticate(request.headers.get("authorization"))]
+        entry = Entry(at=anyio.current_time())
+        try:
+            response = await self._answer(request, entry)
+            entry.status = response.status_code
+        except (RefusedError, ClientDisconnect, RecursionError) as error:
+            # The client hung up while it sent, or sent what can just be read but is nested too deeply to be echoed.
+            refused = error if isinstance(error, RefusedError) else unreadable()
+            entry.status, entry.code = refused.status, refused.code
+            raise refused from None
+        finally:
+            entry.seconds = anyio.current_time() - entry.at
+            self._log.add(entry)
+        return response
+
+    async def _answer(self, request: Request, entry: Entry) -> Response:
+        fault = self._faults.draw(request.headers.get(FAULT_HEADER))
+        if fault:
+            entry.fault = fault.kind
+            fault.refuse()
+        entry.account = self._deployment.authenticate(request.headers.get("authorization"))
         content_type = request.headers.get("content-type", "")
         body = parse_body(self._deployment.schema, content_type, await request.body())
         model = self._deployment.model(body.model)
+        entry.model, entry.documents = model.name, len(body.documents)
         refuse_unsupported(body, model)
         reading = await self._run(partial(read, self._scorer, body, model))
+        entry.tokens = reading.total_tokens
+        account = self._accounts[entry.account]
         with account.request(reading.total_tokens, anyio.current_time()):
-            headers = account.remaining()
+            headers = account.remaining() | {"x-jina-emulator-scorer": self._scorer.name}
             await anyio.sleep(self._latency)
             answer = await self._run(partial(rank, self._scorer, reading, body, model))
-        return WireResponse(answer, headers=headers | {"x-jina-emulator-scorer": self._scorer.name})
+            response = WireResponse(answer, headers=headers)
+            return await fault.spoil(response, request) if fault else response
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
@@ -132,6 +172,11 @@ class _Emulator:
         except Exception as error:  # a scorer is anybody's code
             _LOG.exception("the scorer %r failed", self._scorer.name)
             raise internal_error() from error
+
+    async def show_requests(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._log.clear()
+        return WireResponse(self._log.to_dict())
 
     async def list_models(self, _: Request) -> Response:
         return WireResponse({"object": "list", "data": [_describe(model) for model in self._deployment.models()]})
@@ -157,12 +202,12 @@ def _describe(model: Model) -> dict[str, object]:
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
-    match error:
-        case RefusedError():
-            return WireResponse(error.body, error.status)
-        case HTTPException(status_code=status):
-            refused = flat(status, "Invalid endpoint" if status == 404 else error.detail)
-            return WireResponse(refused.body, status, headers=error.headers)
-        case _:
-            # The client hung up while it sent, or sent what can just be read but is nested too deeply to be echoed.
-            return WireResponse(unreadable().body, 400)
+    refused = cast(RefusedError, error)
+    kind = HTMLResponse if isinstance(refused.body, str) else WireResponse
+    return kind(refused.body, refused.status, refused.headers)
+
+
+async def _refuse_route(_: Request, error: Exception) -> Response:
+    unrouted = cast(HTTPException, error)
+    refused = flat(unrouted.status_code, "Invalid endpoint" if unrouted.status_code == 404 else unrouted.detail)
+    return WireResponse(refused.body, refused.status, headers=unrouted.headers)

@@ -4,7 +4,7 @@ Texts and codes are those of Jina's API description (version 2026.04.02.1816). T
 layers in front of the application answer flat, the application itself nests, validation lists its errors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypedDict
 from uuid import uuid4
 
@@ -14,10 +14,13 @@ _KEYS: Final = "https://jina.ai/api-dashboard/key-manager"
 class RefusedError(Exception):
     """A request that gets an error for an answer."""
 
-    def __init__(self, status: int, body: Mapping[str, object]) -> None:
+    def __init__(self, status: int, body: Mapping[str, object] | str, code: str | None = None) -> None:
         super().__init__(status, body)
         self.status = status
+        self.code = code
         self.body = body
+        """JSON, or a page of HTML."""
+        self.headers: Mapping[str, str] = {}
 
 
 class FieldError(TypedDict):
@@ -32,14 +35,16 @@ class FieldError(TypedDict):
 def flat(status: int, detail: str, code: str | None = None) -> RefusedError:
     """A refusal by the layers in front of the application: routing and authentication."""
     body = {"detail": detail, "request_id": _request_id()}
-    return RefusedError(status, body if code is None else {**body, "code": code})
+    return RefusedError(status, body if code is None else {**body, "code": code}, code)
 
 
 def nested(status: int, message: str, code: str) -> RefusedError:
     """A refusal by the application; the request id stands inside `detail` for a 400, beside it otherwise."""
     if status == 400:
-        return RefusedError(status, {"detail": {"message": message, "request_id": _request_id(), "code": code}})
-    return RefusedError(status, {"detail": {"message": message, "code": code}, "request_id": _request_id()})
+        detail = {"message": message, "request_id": _request_id(), "code": code}
+        return RefusedError(status, {"detail": detail}, code)
+    body = {"detail": {"message": message, "code": code}, "request_id": _request_id()}
+    return RefusedError(status, body, code)
 
 
 def invalid(errors: Sequence[FieldError]) -> RefusedError:
@@ -123,6 +128,49 @@ def internal_error() -> RefusedError:
     """The scorer failed."""
     advice = "If this persists, contact support with the request_id from this response."
     return nested(500, f"An unexpected error occurred. {advice}", "INTERNAL_ERROR")
+
+
+def html_page(title: str) -> str:
+    """A page, as gateways answer."""
+    return f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+
+
+def _page(status: int, reason: str) -> RefusedError:
+    return RefusedError(status, html_page(f"{status} {reason}"))
+
+
+def _field_invalid() -> RefusedError:
+    message = "Input should be greater than or equal to 1"
+    return invalid([FieldError(field="body -> top_n", message=message, type="greater_than_equal", input=0)])
+
+
+FAULTY_STATUSES: Final[Mapping[str, Callable[[], RefusedError]]] = {
+    "400": lambda: too_long(8192),
+    "401": wrong_key,
+    "402": lambda: flat(402, f"Insufficient account balance. Top up your account at {_KEYS}."),
+    "403": insufficient_balance,
+    "404": lambda: flat(404, "Invalid endpoint"),
+    "408": lambda: flat(408, "Request Timeout"),
+    "413": lambda: _page(413, "Request Entity Too Large"),
+    "422": _field_invalid,
+    # The 429 that is nobody's own fault, and the only one whose text has no limit for a client to learn.
+    "429": lambda: flat(
+        429,
+        "IP rate limit exceeded. Too many requests from this IP address. Reduce request frequency.",
+        "RATE_IP_LIMIT_EXCEEDED",
+    ),
+    "500": internal_error,
+    "502": lambda: _page(502, "Bad Gateway"),
+    "503": lambda: nested(
+        503, "Service temporarily unavailable. Please retry with exponential backoff.", "SERVICE_UNAVAILABLE"
+    ),
+    "504": lambda: nested(
+        504, "Request timed out after 60 seconds. Try with smaller inputs or retry later.", "SERVICE_TIMEOUT"
+    ),
+    "524": lambda: _page(524, "A timeout occurred"),
+}
+"""A refusal for each status that is not the request's doing. Where none was seen of the hosted API (402, 408, 413)
+the shape is a guess."""
 
 
 def _request_id() -> str:

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self, Unpack
+from typing import Final, Self, Unpack, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .app import AppOptions, create_app
+from .faults import HANG_UP
 
 _START_TIMEOUT: Final = 10.0
 _STOP_TIMEOUT: Final = 10.0
@@ -129,8 +132,8 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, app: ASGIApp, on_ready: Callable[[], object], log_level: str | None = None) -> None:
         # The plain event loop and h11: the same server wherever the tests run. Handlers are left to the program.
         config = uvicorn.Config(
-            _Cancellable(app),
-            http="h11",
+            app,
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -155,12 +158,30 @@ class _Uvicorn(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class _Cancellable:
-    """Ends a request quietly when the server cancels it; uvicorn would log a traceback."""
+class _Protocol(H11Protocol):
+    """HTTP/1.1 on one connection, which the app may end."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        connection = cast(asyncio.Transport, transport)
+        super().connection_made(connection)
+        self.app = _on_connection(self.app, connection)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+def _on_connection(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
+    """The app on one connection, with the extension HANG_UP."""
+
+    def hang_up(*, reset: bool) -> None:
+        if not reset:
+            transport.close()  # when all that was written is sent
+            return
+        # Without lingering, closing a socket is a reset.
+        connection: socket.socket = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+
+    async def serve_request(scope: Scope, receive: Receive, send: Send) -> None:
+        # A request that the server cancels ends quietly; uvicorn would log a traceback.
         with contextlib.suppress(asyncio.CancelledError):
-            await self._app(scope, receive, send)
+            await app({**scope, "extensions": {**scope.get("extensions", {}), HANG_UP: hang_up}}, receive, send)
+
+    return serve_request

@@ -1,0 +1,65 @@
+"""What the emulator was asked: counters, and the last requests without their texts."""
+
+from collections import Counter, deque
+from dataclasses import asdict, dataclass
+from typing import Final
+
+_KEPT: Final = 1_000
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request to rerank. What is None was not known when the request ended."""
+
+    at: float
+    """Seconds on the event loop's clock."""
+    seconds: float | None = None
+    """How long it took, until the answer was ready."""
+    account: str | None = None
+    """A digest of the key."""
+    model: str | None = None
+    documents: int | None = None
+    tokens: int | None = None
+    status: int | None = None
+    """None if nobody waited for the answer."""
+    code: str | None = None
+    """Why it was refused."""
+    fault: str | None = None
+    """What went wrong on purpose."""
+
+
+class RequestLog:
+    """Counts everything and keeps the last thousand requests."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._statuses = Counter[str]()
+        self._codes = Counter[str]()
+        self._faults = Counter[str]()
+        self._tokens = 0
+        self._last = deque[Entry](maxlen=_KEPT)
+
+    def add(self, entry: Entry) -> None:
+        """Count a request that has ended."""
+        self._statuses[str(entry.status)] += 1
+        if entry.code:
+            self._codes[entry.code] += 1
+        if entry.fault:
+            self._faults[entry.fault] += 1
+        if entry.status == 200:
+            self._tokens += entry.tokens or 0
+        self._last.append(entry)
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-ready: `requests`, counted by status, code and fault; `total_tokens` of good answers; `last`."""
+        return {
+            "requests": self._statuses.total(),
+            "by_status": dict(self._statuses),
+            "by_code": dict(self._codes),
+            "by_fault": dict(self._faults),
+            "total_tokens": self._tokens,
+            "last": [asdict(entry) for entry in self._last],
+        }

@@ -1,0 +1,284 @@
+"""What the emulator does wrong on purpose, and what it tells of its requests."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from jina_rerank import RateLimit
+from jina_rerank.emulator import Server, create_app, serve
+
+QUERY = {"model": "jina-reranker-v3.5", "query": "secret", "documents": ["organic", "a secret"]}
+HEADERS = {"Authorization": "Bearer jina_key"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve() as server:
+        yield server
+
+
+def ask(server: Server, fault: str | None = None) -> httpx.Response:
+    headers = HEADERS if fault is None else HEADERS | {"x-jina-emulator-fault": fault}
+    return httpx.post(f"{server.url}/v1/rerank", json=QUERY, headers=headers)
+
+
+def local(**options: Any) -> httpx.AsyncClient:
+    """A client of an emulator without a socket."""
+    transport = httpx.ASGITransport(create_app(**options))
+    return httpx.AsyncClient(transport=transport, base_url="http://emulator", headers=HEADERS)
+
+
+# --- kinds
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "place"),
+    [
+        (400, "INPUT_TOKEN_LIMIT_EXCEEDED", "detail"),
+        (401, "AUTH_INVALID_API_KEY", "top"),
+        (402, None, "top"),
+        (403, "AUTHZ_INSUFFICIENT_BALANCE", "top"),
+        (404, None, "top"),
+        (408, None, "top"),
+        (422, None, "top"),
+        (429, "RATE_IP_LIMIT_EXCEEDED", "top"),
+        (500, "INTERNAL_ERROR", "detail"),
+        (503, "SERVICE_UNAVAILABLE", "detail"),
+        (504, "SERVICE_TIMEOUT", "detail"),
+    ],
+)
+def test_a_status_has_the_envelope_of_the_api(server: Server, status: int, code: str | None, place: str) -> None:
+    response = ask(server, str(status))
+    assert response.status_code == status
+    body = response.json()
+    envelope = body if place == "top" else body["detail"]
+    assert envelope.get("code") == code
+    assert len((body | envelope)["request_id"]) == 32
+    assert ("errors" in body) == (status == 422)
+
+
+@pytest.mark.parametrize("status", [413, 502, 524])
+def test_a_gateway_answers_with_a_page(server: Server, status: int) -> None:
+    response = ask(server, str(status))
+    assert (response.status_code, response.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert f"<title>{status} " in response.text
+
+
+@pytest.mark.parametrize(("fault", "seconds"), [("429:1:5s", "5"), ("503:1:0.5", "0.5"), ("429", None)])
+def test_the_seconds_of_a_status_are_its_retry_after(server: Server, fault: str, seconds: str | None) -> None:
+    assert ask(server, fault).headers.get("retry-after") == seconds
+
+
+def test_garbage_is_half_an_answer_that_says_it_is_whole(server: Server) -> None:
+    response = ask(server, "garbage")
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert response.text.startswith('{"model":')
+    with pytest.raises(json.JSONDecodeError):
+        response.json()
+
+
+def test_html_is_a_page_with_status_200(server: Server) -> None:
+    response = ask(server, "html")
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert response.text.startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(("fault", "error"), [("cut", httpx.RemoteProtocolError), ("reset", httpx.ReadError)])
+def test_a_connection_that_ends_early(
+    server: Server, fault: str, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        with pytest.raises(error):
+            ask(server, fault)
+    assert ask(server).status_code == 200
+    assert caplog.text == ""
+
+
+def test_of_a_cut_answer_the_first_half_arrives(server: Server) -> None:
+    arrived = b""
+    headers = HEADERS | {"x-jina-emulator-fault": "cut"}
+    request = httpx.stream("POST", f"{server.url}/v1/rerank", json=QUERY, headers=headers)
+    with request as response, suppress(httpx.RemoteProtocolError):
+        for chunk in response.iter_raw():
+            arrived += chunk
+    assert response.status_code == 200
+    assert len(arrived) == int(response.headers["content-length"]) // 2
+
+
+@pytest.mark.parametrize(("fault", "error"), [("cut", httpx.RemoteProtocolError), ("reset", httpx.ReadError)])
+@pytest.mark.anyio
+async def test_without_a_socket_the_same_error_is_raised(fault: str, error: type[Exception]) -> None:
+    async with local(faults=[fault]) as client:
+        with pytest.raises(error):
+            await client.post("/v1/rerank", json=QUERY)
+
+
+def test_a_hang_ends_when_the_client_gives_up() -> None:
+    with serve(limits=RateLimit(concurrency=1)) as server:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{server.url}/v1/rerank",
+                json=QUERY,
+                headers=HEADERS | {"x-jina-emulator-fault": "hang"},
+                timeout=httpx.Timeout(10, read=0.1),
+            )
+        while ask(server).status_code != 200:  # its place is free as soon as the server has seen the client go
+            pass
+
+
+def test_slow_and_hang_take_a_place_and_virtual_time() -> None:
+    async def main() -> None:
+        async with local(limits=RateLimit(concurrency=1)) as client, anyio.create_task_group() as group:
+            start = anyio.current_time()
+            slow = await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "slow:1:30s"})
+            assert (slow.status_code, anyio.current_time() - start) == (200, 30)
+
+            async def hang() -> None:
+                await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "hang"}, timeout=None)
+
+            group.start_soon(hang)
+            await anyio.sleep(3600)
+            assert (await client.post("/v1/rerank", json=QUERY)).status_code == 429
+            group.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+# --- chances
+
+
+async def statuses(count: int, **options: Any) -> list[int]:
+    async with local(**options) as client:
+        return [(await client.post("/v1/rerank", json=QUERY)).status_code for _ in range(count)]
+
+
+@pytest.mark.anyio
+async def test_each_fault_strikes_as_often_as_it_should_and_the_seed_decides_when() -> None:
+    faults = ["503:0.1", "429:0.2"]
+    seen = await statuses(1_000, faults=faults, seed=1)
+    count = Counter(seen)
+    assert count[503] == pytest.approx(100, abs=40)
+    assert count[429] == pytest.approx(200, abs=50)
+    assert count[200] == 1_000 - count[503] - count[429]
+    assert await statuses(1_000, faults=faults, seed=1) == seen
+    assert await statuses(1_000, faults=faults, seed=2) != seen
+
+
+@pytest.mark.anyio
+async def test_never_and_always() -> None:
+    assert set(await statuses(50, faults=["503:0", "500:1"])) == {500}
+    assert set(await statuses(50, faults=[f"{status}:0.1" for status in [503] * 10])) == {503}
+
+
+@pytest.mark.parametrize(
+    ("faults", "rule"),
+    [
+        (["slo:0.1"], "no such kind; there are 400, 401"),
+        ([""], "no such kind"),
+        (["200"], "no such kind"),
+        (["503:1.5"], "a number from 0 to 1"),
+        (["503:-1"], "a number from 0 to 1"),
+        (["503:"], "a number from 0 to 1"),
+        (["503:nan"], "a number from 0 to 1"),
+        (["503:10%"], "a number from 0 to 1"),
+        (["slow"], "slow needs a probability and seconds"),
+        (["slow:0.1"], "slow needs a probability and seconds"),
+        (["slow:0.1:-2s"], "the seconds must be a number"),
+        (["slow:0.1:2m"], "the seconds must be a number"),
+        (["503:0.1:"], "the seconds must be a number"),
+        (["hang:0.1:2s"], "hang takes no seconds"),
+        (["slow:0.1:2s:3"], "must be kind"),
+        (["503:0.6", "500:0.5"], "add up to 1.1"),
+    ],
+)
+def test_a_bad_fault_is_refused_with_the_rule_it_breaks(faults: list[str], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        create_app(faults=faults)
+
+
+def test_a_bad_header_is_a_bad_request(server: Server) -> None:
+    response = ask(server, "503:2")
+    assert response.status_code == 400
+    assert response.json()["detail"] == (
+        "x-jina-emulator-fault: fault '503:2': the probability must be a number from 0 to 1, like 0.05"
+    )
+
+
+@pytest.mark.anyio
+async def test_a_header_takes_the_place_of_the_faults() -> None:
+    async with local(faults=["503"]) as client:
+        asked = await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "500"})
+        spared = await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "500:0"})
+        assert (asked.status_code, spared.status_code) == (500, 200)
+
+
+@pytest.mark.anyio
+async def test_a_refusal_by_fault_is_in_no_count_of_the_limits() -> None:
+    async with local(limits=RateLimit(requests_per_minute=1)) as client:
+        for _ in range(3):
+            refused = await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "503"})
+            assert refused.status_code == 503
+        assert (await client.post("/v1/rerank", json=QUERY)).status_code == 200
+
+
+# --- the log
+
+
+def test_the_log_counts_and_remembers_without_texts_and_keys() -> None:
+    async def main() -> None:
+        async with local(limits=RateLimit(requests_per_minute=2), latency=0.5) as client:
+            for fault in ("slow:1:1s", "503", "", ""):
+                await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": fault})
+            with anyio.move_on_after(0.1):
+                await client.post("/v1/rerank", json=QUERY, headers=other)
+            await client.post("/v1/rerank", json=QUERY | {"top_n": 0})
+            await client.post("/v1/rerank", headers={"Authorization": "jina_key"})
+            response = await client.get("/_emulator/requests")
+            log = response.json()
+            assert "secret" not in response.text
+            assert "jina_key" not in response.text
+            assert log["requests"] == 7
+            assert log["by_status"] == {"200": 2, "503": 1, "429": 1, "None": 1, "422": 1, "401": 1}
+            assert log["by_code"] == {
+                "SERVICE_UNAVAILABLE": 1,
+                "RATE_REQUEST_LIMIT_EXCEEDED": 1,
+                "AUTH_INVALID_FORMAT": 1,
+            }
+            assert log["by_fault"] == {"slow": 1, "503": 1}
+            assert log["total_tokens"] == 8
+            first, *_, third, _, cancelled, _, _ = log["last"]
+            account = first.pop("account")
+            assert first == {
+                "at": 0.0,
+                "seconds": 1.5,
+                "model": "jina-reranker-v3.5",
+                "documents": 2,
+                "tokens": 4,
+                "status": 200,
+                "code": None,
+                "fault": "slow",
+            }
+            assert third["account"] == account != cancelled["account"]
+            assert (cancelled["status"], cancelled["seconds"]) == (None, pytest.approx(0.1))
+            assert (await client.delete("/_emulator/requests")).json()["requests"] == 0
+            assert (await client.get("/_emulator/requests")).json()["last"] == []
+
+    other = {"Authorization": "Bearer jina_other"}
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.anyio
+async def test_the_log_keeps_the_last_thousand_requests() -> None:
+    async with local(faults=["503"]) as client:
+        for _ in range(1_005):
+            await client.post("/v1/rerank")
+        log = (await client.get("/_emulator/requests")).json()
+    assert (log["requests"], log["by_status"], len(log["last"])) == (1_005, {"503": 1_005}, 1_000)
