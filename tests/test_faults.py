@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from jina_rerank import RateLimit
+from jina_rerank import RateLimit, RerankClient, RetryPolicy
 from jina_rerank.emulator import Server, create_app, serve
 
 QUERY = {"model": "jina-reranker-v3.5", "query": "secret", "documents": ["organic", "a secret"]}
@@ -39,30 +39,47 @@ def local(**options: Any) -> httpx.AsyncClient:
 # --- kinds
 
 
+BALANCE = "Insufficient account balance. Top up your account at https://jina.ai/api-dashboard/key-manager."
+SUPPORT = "If this persists, contact support with the request_id from this response."
+
+
 @pytest.mark.parametrize(
-    ("status", "code", "place"),
+    ("status", "code", "text"),
     [
-        (400, "INPUT_TOKEN_LIMIT_EXCEEDED", "detail"),
-        (401, "AUTH_INVALID_API_KEY", "top"),
-        (402, None, "top"),
-        (403, "AUTHZ_INSUFFICIENT_BALANCE", "top"),
-        (404, None, "top"),
-        (408, None, "top"),
-        (422, None, "top"),
-        (429, "RATE_IP_LIMIT_EXCEEDED", "top"),
-        (500, "INTERNAL_ERROR", "detail"),
-        (503, "SERVICE_UNAVAILABLE", "detail"),
-        (504, "SERVICE_TIMEOUT", "detail"),
+        (401, "AUTH_INVALID_API_KEY", "Invalid API key. "),
+        (402, None, BALANCE),
+        (403, "AUTHZ_INSUFFICIENT_BALANCE", BALANCE),
+        (404, None, "Invalid endpoint"),
+        (408, None, "Request Timeout"),
+        (422, None, "Validation error: 'body -> top_n' Input should be greater than or equal to 1"),
+        (429, "RATE_IP_LIMIT_EXCEEDED", "IP rate limit exceeded. Too many requests from this IP address. "),
     ],
 )
-def test_a_status_has_the_envelope_of_the_api(server: Server, status: int, code: str | None, place: str) -> None:
+def test_a_layer_in_front_of_the_application_refuses_flat(
+    server: Server, status: int, code: str | None, text: str
+) -> None:
     response = ask(server, str(status))
-    assert response.status_code == status
     body = response.json()
-    envelope = body if place == "top" else body["detail"]
-    assert envelope.get("code") == code
-    assert len((body | envelope)["request_id"]) == 32
+    assert (response.status_code, body.get("code"), len(body["request_id"])) == (status, code, 32)
+    assert body["detail"].startswith(text)
     assert ("errors" in body) == (status == 422)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "text"),
+    [
+        (400, "INPUT_TOKEN_LIMIT_EXCEEDED", "Input text exceeds the model's maximum of 8192 tokens. "),
+        (500, "INTERNAL_ERROR", f"An unexpected error occurred. {SUPPORT}"),
+        (503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable. Please retry with exponential backoff."),
+        (504, "SERVICE_TIMEOUT", "Request timed out after 60 seconds. Try with smaller inputs or retry later."),
+    ],
+)
+def test_the_application_refuses_in_the_nested_envelope(server: Server, status: int, code: str, text: str) -> None:
+    response = ask(server, str(status))
+    body = response.json()
+    assert (response.status_code, body["detail"]["code"]) == (status, code)
+    assert body["detail"]["message"].startswith(text)
+    assert len((body | body["detail"])["request_id"]) == 32
 
 
 @pytest.mark.parametrize("status", [413, 502, 524])
@@ -163,13 +180,13 @@ async def statuses(count: int, **options: Any) -> list[int]:
 @pytest.mark.anyio
 async def test_each_fault_strikes_as_often_as_it_should_and_the_seed_decides_when() -> None:
     faults = ["503:0.1", "429:0.2"]
-    seen = await statuses(1_000, faults=faults, seed=1)
+    seen = await statuses(400, faults=faults, seed=1)
     count = Counter(seen)
-    assert count[503] == pytest.approx(100, abs=40)
-    assert count[429] == pytest.approx(200, abs=50)
-    assert count[200] == 1_000 - count[503] - count[429]
-    assert await statuses(1_000, faults=faults, seed=1) == seen
-    assert await statuses(1_000, faults=faults, seed=2) != seen
+    assert count[503] == pytest.approx(40, abs=20)
+    assert count[429] == pytest.approx(80, abs=30)
+    assert count[200] == 400 - count[503] - count[429]
+    assert await statuses(50, faults=faults, seed=1) == seen[:50]
+    assert await statuses(50, faults=faults, seed=2) != seen[:50]
 
 
 @pytest.mark.anyio
@@ -275,10 +292,28 @@ def test_the_log_counts_and_remembers_without_texts_and_keys() -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-@pytest.mark.anyio
-async def test_the_log_keeps_the_last_thousand_requests() -> None:
-    async with local(faults=["503"]) as client:
-        for _ in range(1_005):
-            await client.post("/v1/rerank")
-        log = (await client.get("/_emulator/requests")).json()
-    assert (log["requests"], log["by_status"], len(log["last"])) == (1_005, {"503": 1_005}, 1_000)
+def test_the_log_keeps_the_last_thousand_requests() -> None:
+    async def main() -> None:
+        async with local(faults=["503"]) as client:
+            for _ in range(1_005):
+                await client.post("/v1/rerank")
+            log = (await client.get("/_emulator/requests")).json()
+        assert (log["requests"], log["by_status"], len(log["last"])) == (1_005, {"503": 1_005}, 1_000)
+
+    trio.run(main)
+
+
+def test_the_client_lives_through_all_that_passes_and_the_log_has_every_attempt() -> None:
+    async def main() -> None:
+        faults = [f"{kind}:0.05" for kind in ("408", "429", "500", "502", "503", "504", "524", "cut", "reset")]
+        retry = RetryPolicy(max_attempts=20)
+        async with local(faults=[*faults, "slow:0.05:30s", "hang:0.05"]) as http:
+            client = RerankClient("jina_key", http_client=http, timeout=60.0, deadline=None, retry=retry)
+            answers = [await client.rerank("organic", ["food", "organic food"]) for _ in range(100)]
+            assert {tuple(answer.documents) for answer in answers} == {("organic food", "food")}
+            log = (await http.get("/_emulator/requests")).json()
+            assert log["requests"] == sum(answer.attempts for answer in answers) > 150
+            assert log["by_fault"].keys() == {fault.partition(":")[0] for fault in [*faults, "slow", "hang"]}
+            await client.aclose()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

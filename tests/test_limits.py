@@ -172,19 +172,19 @@ async def test_a_container_has_one_account() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_thousand_requests_of_a_free_key_take_ten_minutes_at_least() -> None:
+async def test_no_minute_has_more_requests_than_it_may() -> None:
     async with emulator(limits=TIERS["free"], latency=0.2) as caller:
         served: list[float] = []
 
         async def work() -> None:
-            while len(served) < 1_000:
+            while len(served) < 500:
                 if (await caller.ask(tokens=500)).status_code == 200:
                     served.append(anyio.current_time())
                 else:
                     await anyio.sleep(3)
 
         async with anyio.create_task_group() as group:
-            for _ in range(20):
+            for _ in range(10):
                 group.start_soon(work)
     served.sort()
     in_any_minute = [sum(start <= time < start + 60 for time in served) for start in served]
