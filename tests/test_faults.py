@@ -149,6 +149,8 @@ def test_a_hang_ends_when_the_client_gives_up() -> None:
             )
         while ask(server).status_code != 200:  # its place is free as soon as the server has seen the client go
             pass
+        log = httpx.get(f"{server.url}/_emulator/requests").json()
+        assert (log["by_status"]["unanswered"], log["by_fault"]) == (1, {"hang": 1})
 
 
 def test_slow_and_hang_take_a_place_and_virtual_time() -> None:
@@ -214,9 +216,10 @@ async def test_never_and_always() -> None:
         (["hang:0.1:2s"], "hang takes no seconds"),
         (["slow:0.1:2s:3"], "must be kind"),
         (["503:0.6", "500:0.5"], "add up to 1.1"),
+        ("503", "faults must be a list"),
     ],
 )
-def test_a_bad_fault_is_refused_with_the_rule_it_breaks(faults: list[str], rule: str) -> None:
+def test_a_bad_fault_is_refused_with_the_rule_it_breaks(faults: Any, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         create_app(faults=faults)
 
@@ -263,7 +266,7 @@ def test_the_log_counts_and_remembers_without_texts_and_keys() -> None:
             assert "secret" not in response.text
             assert "jina_key" not in response.text
             assert log["requests"] == 7
-            assert log["by_status"] == {"200": 2, "503": 1, "429": 1, "None": 1, "422": 1, "401": 1}
+            assert log["by_status"] == {"200": 2, "503": 1, "429": 1, "unanswered": 1, "422": 1, "401": 1}
             assert log["by_code"] == {
                 "SERVICE_UNAVAILABLE": 1,
                 "RATE_REQUEST_LIMIT_EXCEEDED": 1,

@@ -47,8 +47,8 @@ def serve(
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KIND[:PROBABILITY[:SECONDS]]",
-            help="Goes wrong on purpose, like 429:0.1 or slow:0.05:2s; may be repeated. Kinds: HTTP statuses, slow, "
+            metavar="KIND:PROBABILITY",
+            help="Goes wrong on purpose: 503, 429:0.1, slow:0.05:2s. May be repeated. Kinds: HTTP statuses, slow, "
             "hang, cut, reset, garbage, html.",
             show_default=False,
         ),

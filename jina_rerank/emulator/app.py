@@ -1,4 +1,4 @@
-"""The emulator's ASGI app: `POST /v1/rerank` and the public list of models."""
+"""The emulator's ASGI app: `POST /v1/rerank`, the public list of models, and the log of requests."""
 
 import json
 import logging
@@ -131,11 +131,13 @@ class _Emulator:
         try:
             response = await self._answer(request, entry)
             entry.status = response.status_code
-        except (RefusedError, ClientDisconnect, RecursionError) as error:
-            # The client hung up while it sent, or sent what can just be read but is nested too deeply to be echoed.
+        except (RefusedError, RecursionError) as error:
+            # What can just be read may be nested too deeply to be echoed.
             refused = error if isinstance(error, RefusedError) else unreadable()
             entry.status, entry.code = refused.status, refused.code
             raise refused from None
+        except ClientDisconnect:
+            raise unreadable() from None  # to nobody
         finally:
             entry.seconds = anyio.current_time() - entry.at
             self._log.add(entry)

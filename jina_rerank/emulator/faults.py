@@ -12,7 +12,7 @@ from typing import Final
 
 import anyio
 import httpx
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -59,6 +59,8 @@ class Faults:
     """Decides which request meets which fault, at most one; the same each time for the same seed."""
 
     def __init__(self, specifications: Sequence[str], seed: int) -> None:
+        if isinstance(specifications, str):
+            raise ValueError("faults must be a list, like ['503:0.1']")  # noqa: TRY004  # as all bad options
         self._faults = [parse_fault(specification) for specification in specifications]
         total = sum(fault.probability for fault in self._faults)
         if total > 1 + 1e-9:  # ten times 0.1 is a little more than 1
@@ -118,9 +120,9 @@ async def _slow(fault: Fault, response: Response, _: Request) -> Response:
     return response
 
 
-async def _hang(_: Fault, response: Response, request: Request) -> Response:
+async def _hang(_: Fault, __: Response, request: Request) -> Response:
     await _until_disconnected(request.receive)
-    return response  # to nobody
+    raise ClientDisconnect
 
 
 async def _garble(_: Fault, response: Response, __: Request) -> Response:

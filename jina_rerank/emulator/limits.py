@@ -26,6 +26,7 @@ class Account:
 
     def __init__(self, limits: RateLimit, balance: int | None = None) -> None:
         self._limits = limits
+        self._counts_minutes = limits.requests_per_minute is not None or limits.tokens_per_minute is not None
         self._balance = balance
         self._minute: deque[tuple[float, int]] = deque()
         self._tokens = 0
@@ -40,8 +41,9 @@ class Account:
         """
         self._forget(now - _MINUTE)
         self._check(tokens)
-        self._minute.append((now, tokens))
-        self._tokens += tokens
+        if self._counts_minutes:
+            self._minute.append((now, tokens))
+            self._tokens += tokens
         if self._balance is not None:
             self._balance -= tokens
         self._at_once += 1

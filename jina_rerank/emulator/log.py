@@ -16,7 +16,7 @@ class Entry:
     seconds: float | None = None
     """How long it took, until the answer was ready."""
     account: str | None = None
-    """A digest of the key."""
+    """A digest of the key; `everybody` where there are no keys."""
     model: str | None = None
     documents: int | None = None
     tokens: int | None = None
@@ -44,7 +44,7 @@ class RequestLog:
 
     def add(self, entry: Entry) -> None:
         """Count a request that has ended."""
-        self._statuses[str(entry.status)] += 1
+        self._statuses[str(entry.status or "unanswered")] += 1
         if entry.code:
             self._codes[entry.code] += 1
         if entry.fault:
@@ -54,7 +54,7 @@ class RequestLog:
         self._last.append(entry)
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready: `requests`, counted by status, code and fault; `total_tokens` of good answers; `last`."""
+        """JSON-ready: `requests`, counted by status, code and fault; `total_tokens` of status 200; `last`."""
         return {
             "requests": self._statuses.total(),
             "by_status": dict(self._statuses),
