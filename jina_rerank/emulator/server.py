@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, Unpack, cast
 
+import anyio
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -117,8 +118,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
-    with listener, asyncio.Runner() as runner:
-        runner.run(server.serve([listener]))
+    with listener:
+        anyio.run(server.serve, [listener])  # which loads anyio's back end now, not in the first request
 
 
 def _url(listener: socket.socket) -> str:
