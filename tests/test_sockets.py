@@ -6,7 +6,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -16,6 +17,7 @@ import trustme
 from jina_rerank import (
     APIConnectionError,
     APITimeoutError,
+    ConfigurationError,
     DeadlineExceededError,
     InvalidRequestError,
     RerankClient,
@@ -35,8 +37,25 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
 FAST = RetryPolicy(base_delay=0.001)
 
 
+_road: ContextVar[Literal["httpx", "aiohttp"]] = ContextVar("_road")
+
+
+@pytest.fixture(autouse=True, params=["httpx", "aiohttp"])
+def road(request: pytest.FixtureRequest, anyio_backend_name: str) -> Iterator[None]:
+    """Every test here runs over both transports."""
+    if request.param == "aiohttp" and anyio_backend_name == "trio":
+        pytest.skip("aiohttp runs on asyncio alone")
+    token = _road.set(request.param)
+    yield
+    _road.reset(token)
+
+
+def connect(*args: Any, **options: Any) -> RerankClient:
+    return RerankClient(*args, transport=_road.get(), **options)
+
+
 async def rerank(server: RawServer, **options: Any) -> Any:
-    async with RerankClient("jina_key", base_url=server.url, retry=FAST, **options) as client:
+    async with connect("jina_key", base_url=server.url, retry=FAST, **options) as client:
         return await client.rerank("q", ["a", "b"])
 
 
@@ -107,7 +126,7 @@ async def test_a_server_that_does_not_accept_is_left_at_the_timeout() -> None:
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        client = RerankClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2, retry=FAST)
+        client = connect(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2, retry=FAST)
         with pytest.raises(APITimeoutError) as caught:
             await client.rerank("q", ["a"])
         assert caught.value.attempts == 3
@@ -119,7 +138,7 @@ async def test_a_server_that_does_not_accept_is_left_at_the_timeout() -> None:
 async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with RerankClient(base_url=url, retry=FAST) as client:
+    async with connect(base_url=url, retry=FAST) as client:
         with pytest.raises(APIConnectionError, match="no connection: ") as caught:
             await client.rerank("q", ["a"])
     assert caught.value.attempts == 3
@@ -127,7 +146,7 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".com"])
 async def test_a_host_that_is_not_there_is_not_looked_for_again(host: str) -> None:
-    async with RerankClient(base_url=f"https://{host}", retry=RetryPolicy(base_delay=60)) as client:
+    async with connect(base_url=f"https://{host}", retry=RetryPolicy(base_delay=60)) as client:
         with pytest.raises(APIConnectionError, match="host was not found") as caught:
             await client.rerank("q", ["a"], deadline=20)
     assert caught.value.attempts == 1
@@ -135,7 +154,7 @@ async def test_a_host_that_is_not_there_is_not_looked_for_again(host: str) -> No
 
 async def test_a_handshake_of_tls_that_stalls_leaves_no_socket(raw_server: RawServer) -> None:
     url = raw_server.url.replace("http:", "https:")
-    async with RerankClient("jina_key", base_url=url, timeout=0.5, retry=RetryPolicy(max_attempts=1)) as client:
+    async with connect("jina_key", base_url=url, timeout=0.5, retry=RetryPolicy(max_attempts=1)) as client:
         with pytest.raises(APITimeoutError):
             await client.rerank("q", ["a"])
         assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 5)
@@ -143,7 +162,7 @@ async def test_a_handshake_of_tls_that_stalls_leaves_no_socket(raw_server: RawSe
 
 async def test_connections_are_kept_and_used_again(raw_server: RawServer) -> None:
     raw_server.plays = [send(GOOD)]
-    async with RerankClient(base_url=raw_server.url) as client:
+    async with connect(base_url=raw_server.url) as client:
         for _ in range(20):
             await client.rerank("q", ["a", "b"])
     assert (raw_server.connections, len(raw_server.requests)) == (1, 20)
@@ -151,14 +170,14 @@ async def test_connections_are_kept_and_used_again(raw_server: RawServer) -> Non
 
 async def test_a_server_that_closes_after_each_answer_costs_no_call(raw_server: RawServer) -> None:
     raw_server.plays = [send_and_close(GOOD)]
-    async with RerankClient(base_url=raw_server.url, retry=FAST) as client:
+    async with connect(base_url=raw_server.url, retry=FAST) as client:
         responses = [await client.rerank("q", ["a", "b"]) for _ in range(200)]
     assert [response.documents for response in responses] == [["b", "a"]] * 200
 
 
 async def test_a_cancelled_call_takes_its_connection_with_it(raw_server: RawServer) -> None:
     raw_server.plays = [silence, send(GOOD)]
-    async with RerankClient(base_url=raw_server.url) as client:
+    async with connect(base_url=raw_server.url) as client:
         with anyio.move_on_after(0.2) as scope:
             await client.rerank("q", ["a", "b"])
         assert scope.cancelled_caught
@@ -177,7 +196,7 @@ async def test_many_calls_at_once_each_get_their_own_answer(raw_server: RawServe
     async def call(i: int) -> None:
         documents[i] = (await client.rerank("q", [f"a{i}", f"b{i}"])).documents
 
-    async with RerankClient(base_url=raw_server.url) as client, anyio.create_task_group() as tasks:
+    async with connect(base_url=raw_server.url) as client, anyio.create_task_group() as tasks:
         for i in range(100):
             tasks.start_soon(call, i)
     assert documents == {i: [f"b{i}", f"a{i}"] for i in range(100)}
@@ -219,7 +238,7 @@ async def test_a_refusal_whose_body_is_broken_is_still_that_refusal(raw_server: 
 
 async def test_a_request_above_the_cap_is_not_sent(raw_server: RawServer) -> None:
     raw_server.plays = [send(GOOD)]
-    async with RerankClient(base_url=raw_server.url) as client:
+    async with connect(base_url=raw_server.url) as client:
         with pytest.raises(InvalidRequestError, match="the most is 67,108,864"):
             await client.rerank("q", ["x" * (64 * 2**20)])
     assert raw_server.requests == []
@@ -257,7 +276,7 @@ def tls_url(authority: trustme.CA) -> Iterator[str]:
 
 
 async def test_a_certificate_that_is_not_trusted_is_not_tried_twice(tls_url: str) -> None:
-    async with RerankClient("jina_key", base_url=tls_url) as client:
+    async with connect("jina_key", base_url=tls_url) as client:
         with pytest.raises(APIConnectionError, match=r"certificate is not valid: .*issuer") as caught:
             await client.rerank("q", ["a", "b"])
     assert caught.value.attempts == 1
@@ -267,7 +286,7 @@ async def test_a_certificate_for_another_host_is_not_trusted(tls_url: str, autho
     context = ssl.create_default_context()
     authority.configure_trust(context)
     url = tls_url.replace("localhost", "127.0.0.1")
-    async with RerankClient("jina_key", base_url=url, verify=context) as client:
+    async with connect("jina_key", base_url=url, verify=context) as client:
         with pytest.raises(APIConnectionError, match=r"certificate is not valid: .*IP address"):
             await client.rerank("q", ["a", "b"])
 
@@ -301,15 +320,15 @@ async def test_trust_can_be_given(
     tls_url: str, authority: trustme.CA, trust: Trust, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = trust(authority, tmp_path / "authority.pem", monkeypatch)
-    async with RerankClient("jina_key", base_url=tls_url, **options) as client:
+    async with connect("jina_key", base_url=tls_url, **options) as client:
         assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
 
 
 async def test_a_variable_that_names_no_certificates_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
     with pytest.raises(RerankError, match="SSL_CERT_FILE names cannot be loaded"):
-        RerankClient("jina_key")
-    await RerankClient("jina_key", trust_env=False).aclose()
+        connect("jina_key")
+    await connect("jina_key", trust_env=False).aclose()
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
@@ -319,12 +338,12 @@ async def test_the_environments_proxy_is_used_but_not_for_this_machine(
     raw_server.plays = [send(GOOD)]
     monkeypatch.setenv(variable, raw_server.url.removeprefix("http://"))
     url = "http://rerank.example"
-    async with RerankClient(base_url=url) as client:
+    async with connect(base_url=url) as client:
         assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
     assert raw_server.requests[-1][0]["host"] == "rerank.example"
     monkeypatch.setenv("NO_PROXY", "example")
     for direct in (url, "http://127.0.0.1:1"):
-        async with RerankClient(base_url=direct, retry=RetryPolicy(max_attempts=1)) as client:
+        async with connect(base_url=direct, retry=RetryPolicy(max_attempts=1)) as client:
             with pytest.raises(APIConnectionError):
                 await client.rerank("q", ["a"])
     assert len(raw_server.requests) == 1
@@ -332,7 +351,36 @@ async def test_the_environments_proxy_is_used_but_not_for_this_machine(
 
 async def test_a_proxy_that_refuses_is_not_asked_twice(raw_server: RawServer) -> None:
     raw_server.plays = [send(http(b"", 407))]
-    async with RerankClient("jina_key", base_url="https://rerank.example", proxy=raw_server.url) as client:
+    async with connect("jina_key", base_url="https://rerank.example", proxy=raw_server.url) as client:
         with pytest.raises(APIConnectionError, match="the proxy refused: 407") as caught:
             await client.rerank("q", ["a"])
     assert (caught.value.attempts, len(raw_server.requests)) == (1, 1)
+
+
+async def test_no_socket_is_held_by_a_client_that_is_quiet(raw_server: RawServer) -> None:
+    raw_server.plays = [send(GOOD)]
+    async with connect(base_url=raw_server.url) as client, anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(client.rerank, "q", ["a", "b"])
+    raw_server.disconnected.clear()
+    async with connect(base_url=raw_server.url) as client:
+        await client.rerank("q", ["a", "b"])
+        # 5 s by design; the client is neither used nor closed meanwhile.
+        assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 15)
+        assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
+
+
+async def test_cookies_are_neither_kept_nor_sent(raw_server: RawServer) -> None:
+    raw_server.plays = [send(http(answer_body(2), set_cookie="session=1; Path=/"))]
+    async with connect(base_url=raw_server.url) as client:
+        for _ in range(2):
+            await client.rerank("q", ["a", "b"])
+    assert [headers.get("cookie") for headers, _ in raw_server.requests] == [None, None]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_aiohttp_is_refused_on_trio(raw_server: RawServer) -> None:
+    async with RerankClient(base_url=raw_server.url, transport="aiohttp") as client:
+        with pytest.raises(ConfigurationError, match="transport: aiohttp runs on asyncio alone"):
+            await client.rerank("q", ["a"])
+    assert raw_server.connections == 0

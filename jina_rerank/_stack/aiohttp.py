@@ -32,9 +32,10 @@ class AiohttpRoad:
         try:
             return await read_answer(await self._transport.handle_async_request(request))
         except httpx.TransportError as error:
-            raise _true_error(error.__cause__ or error) from error
-        except (aiohttp.ClientError, ValueError) as error:
-            raise _true_error(error) from error
+            theirs = error.__cause__ or error
+        except aiohttp.ClientError as error:
+            theirs = error
+        raise _true_error(theirs) from theirs.__cause__
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -43,7 +44,7 @@ class AiohttpRoad:
 # The first that fits. httpx-aiohttp's own table calls a connection that breaks a ConnectTimeout.
 _TRUE_CLASSES: Final[Sequence[tuple[type[Exception], type[httpx.TransportError], str]]] = (
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "no connection to it"),
-    (aiohttp.ClientHttpProxyError, httpx.ProxyError, "it did not let the request through"),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError, "{error.status}"),
     (aiohttp.ClientConnectorError, httpx.ConnectError, "it was refused"),
     (aiohttp.ServerTimeoutError, httpx.ReadTimeout, "it took too long"),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "the server closed the connection"),
@@ -56,5 +57,5 @@ def _true_error(error: BaseException) -> httpx.TransportError:
     """httpx's class for one of aiohttp's."""
     for theirs, ours, message in _TRUE_CLASSES:
         if isinstance(error, theirs):
-            return ours(message)
+            return ours(message.format(error=error))
     return httpx.ReadError("it was closed")

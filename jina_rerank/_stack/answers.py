@@ -96,12 +96,13 @@ class BoundedBody:
             ResponseFormatError: The whole is too large, or the compression is broken.
         """
         if self._gzip is not None:
-            if self._gzip.eof:
-                raise ResponseFormatError("there are bytes behind the compressed answer", should_retry=False)
+            was_whole = self._gzip.eof
             try:
                 chunk = self._gzip.decompress(chunk, MAX_ANSWER_BYTES + 1 - self._size)
             except zlib.error:
                 raise ResponseFormatError("the compression of the answer is broken", should_retry=False) from None
+            if was_whole or self._gzip.unused_data:
+                raise ResponseFormatError("there are bytes behind the compressed answer", should_retry=False)
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size > MAX_ANSWER_BYTES:
