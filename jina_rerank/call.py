@@ -50,7 +50,7 @@ def open_call(
     items: tuple[T, ...] = listed(documents)
     request = build_request(
         query=query,
-        documents=items if key is None else tuple(key(item) for item in items),
+        documents=(),  # they are checked once, where their wire form is made
         model=model,
         top_n=top_n,
         return_embeddings=return_embeddings,
@@ -61,14 +61,21 @@ def open_call(
         deadline = options.deadline
     else:
         check_seconds("deadline", deadline, InvalidRequestError)
-    call = _as_call(request, items, deadline=deadline, options=options)
+    call = _as_call(request, items, key=key, deadline=deadline, options=options)
     if hosted:
         _check_against_catalogue(call.wire)
     return call
 
 
-def _as_call(request: RerankRequest, items: Sequence[T], *, deadline: float | None, options: Options) -> Call[T]:
-    wire = wire_documents(request.documents)
+def _as_call(
+    request: RerankRequest,
+    items: Sequence[T],
+    *,
+    key: Callable[[T], Document] | None,
+    deadline: float | None,
+    options: Options,
+) -> Call[T]:
+    wire = wire_documents(items if key is None else [key(item) for item in items])
     sent = not_blank(wire)
     return Call(
         documents=items,
