@@ -1,0 +1,44 @@
+"""The estimate of a request's tokens, beside what a real vocabulary counts."""
+
+import pytest
+
+from jina_rerank.emulator.scifact import claims
+from jina_rerank.tokens import TOKENS_PER_IMAGE, estimate_tokens
+
+V3 = "jina-reranker-v3"
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [  # counted with the vocabulary of Qwen
+        ("Alle Menschen sind frei und gleich an Würde und Rechten geboren.", 16),
+        ("人人生而自由,在尊严和权利上一律平等。", 13),
+        ("すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。", 24),
+    ],
+)
+def test_no_script_is_off_by_more_than_a_half(text: str, counted: int) -> None:
+    assert counted / 1.5 <= estimate_tokens(text, [], model=V3) <= counted * 1.5
+
+
+def test_real_abstracts_are_estimated_a_little_high() -> None:
+    passages = [abstract.passage for claim in claims() for abstract in claim.candidates][:200]
+    counted = 69_315  # with the vocabulary of Qwen
+    assert counted <= estimate_tokens("q", passages, model=V3) <= 1.2 * counted
+
+
+@pytest.mark.smoke
+def test_the_query_counts_once_and_every_part_only_as_far_as_it_is_read() -> None:
+    assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], model=V3) == 10 + 100 + 200
+    assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], model=V3, max_doc_length=150) == 10 + 100 + 150
+    v2 = "jinaai/jina-reranker-v2-base-multilingual"
+    assert estimate_tokens("a" * 40, ["b" * 100_000], model=v2) == 10 + 1024
+    assert estimate_tokens("a" * 40, ["b" * 100_000], model=v2, max_doc_length=2000) == 10 + 1024
+    assert estimate_tokens("a" * 40, ["b" * 100_000], model="unknown") == 10 + 25_000
+    assert estimate_tokens({"image": "https://x/y.png"}, [{"image": "A" * 10_000}], model="m") == 2 * TOKENS_PER_IMAGE
+
+
+@pytest.mark.smoke
+def test_any_text_has_an_estimate() -> None:
+    assert estimate_tokens("", [], model=V3) == 1
+    assert estimate_tokens("\ud800", ["\x00"], model=V3) == 2
