@@ -4,14 +4,14 @@ import os
 import platform
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
 
 from pydantic import SecretStr
 
 from ._stack import Send
 from ._stack.connections import Connections
-from ._stack.governing import with_concurrency
+from ._stack.governing import with_concurrency, with_governor
 from ._stack.http import SecretHeaders, http_attempt
 from ._stack.retrying import with_retry
 from ._stack.timing import with_deadline, with_timeout
@@ -24,7 +24,7 @@ from .errors import RerankError
 from .limits import RateLimit
 from .models import RerankResponse
 from .options import Fallback, OptionOverrides, Options, TransportName
-from .retry import RetryPolicy
+from .retry import RetryPolicy, RetryQuota
 
 if TYPE_CHECKING:
     import httpx
@@ -45,6 +45,12 @@ class Shared:
 
     endpoint: Endpoint
     connections: Connections
+    quotas: dict[int, RetryQuota] = field(default_factory=dict[int, RetryQuota])
+    """By capacity: clones with another `RetryPolicy.quota` draw from a bucket of their own."""
+
+    def quota(self, policy: RetryPolicy) -> RetryQuota | None:
+        """The bucket for the retries of `policy`; None if it wants none."""
+        return None if policy.quota is None else self.quotas.setdefault(policy.quota, RetryQuota(policy.quota))
 
 
 class Core:
@@ -117,8 +123,16 @@ class Core:
         options, connections, url = self.options, self._connections, self._endpoint.url
         headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **options.headers})
         send = http_attempt(connections, self._endpoint, headers)
-        send = with_concurrency(with_timeout(send, options.timeout, url), connections, options.max_concurrency)
-        return with_deadline(with_retry(send, options.retry), connections, url)
+        send = with_governor(
+            with_timeout(send, options.timeout, url),
+            connections,
+            self._endpoint,
+            policy=options.retry,
+            rate_limit=options.rate_limit,
+            max_concurrency=options.max_concurrency,
+        )
+        send = with_concurrency(send, connections, options.max_concurrency)
+        return with_deadline(with_retry(send, options.retry, self._shared.quota(options.retry)), connections, url)
 
     @property
     def hosted(self) -> bool:

@@ -25,11 +25,12 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
     """
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
-    """HTTP requests sent for one call at the most; 1 switches retries off."""
+    """Attempts of one call, or of each of its parts, at the most; 1 switches retries off. A 429 that is waited out is
+    no attempt: see `paces`."""
     base_delay: _Seconds = 0.1
     """The scale of the wait after a failure of the network or the server."""
     throttle_delay: _Seconds = 1.0
-    """The scale of the wait after a 429."""
+    """The scale of the wait after a 429, in which nothing is sent with the same key."""
     max_delay: _Seconds = 8.0
     """The longest wait that this policy chooses itself."""
     max_retry_after: _Seconds = 120.0
@@ -56,6 +57,18 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
         # The exponent is bounded so that no number of attempts overflows a float.
         return jitter * min(self.max_delay, scale * 2.0 ** min(attempt - 1, 64))
 
+    def paces(self, error: RerankError, deadline: float | None) -> bool:
+        """Whether `error` is a 429 that is waited out and not counted as a failed attempt.
+
+        Without a `deadline` there would be no end to it, and with `max_attempts=1` there is nothing to try again.
+        """
+        return (
+            isinstance(error, RateLimitError)
+            and deadline is not None
+            and self.max_attempts > 1
+            and self.retryable(error)
+        )
+
     def next_delay(self, failures: Sequence[RerankError], jitter: float) -> float | None:
         """Seconds to wait before the next attempt of a call that has seen `failures`, in order; None to give up."""
         last = failures[-1]
@@ -65,3 +78,35 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
         if sum(isinstance(failure, ResponseFormatError) for failure in failures) > 1:
             return None
         return self.delay(len(failures), last, jitter)
+
+
+class RetryQuota:
+    """The bucket that all retries of one client draw from, so that an outage is not met with thrice the requests.
+
+    The figures are those of botocore's standard mode: a retry takes 14 tokens, after a 429 it takes 5; a success gives
+    back what the last retry took, or 1 if there was none. A full bucket of 500 is good for 35 retries.
+
+    There is no lock: two loops that meet here may at the worst make one retry more or less.
+    """
+
+    __slots__ = ("capacity", "level")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity: int = capacity
+        self.level: int = capacity
+
+    def take(self, error: RerankError) -> int:
+        """Takes what a retry after `error` costs, and returns it; 0 if there is not enough."""
+        cost = _THROTTLE_COST if isinstance(error, RateLimitError) else _RETRY_COST
+        if cost > self.level:
+            return 0
+        self.level = max(0, self.level - cost)
+        return cost
+
+    def give(self, tokens: int) -> None:
+        """Gives back after a success: what its last retry took, or 1."""
+        self.level = min(self.capacity, self.level + tokens)
+
+
+_RETRY_COST: Final = 14
+_THROTTLE_COST: Final = 5

@@ -26,6 +26,10 @@ class Tally:
     """HTTP requests sent: counted where they are sent."""
     failure: RerankError | None = None
     """How the last attempt failed, kept for the error of a deadline."""
+    waited_out: RerankError | None = None
+    """The 429 after which a request was still waiting when its call ended."""
+    place: int | None = None
+    """When it first had to wait for its turn, as a number; what is sent again keeps it."""
 
 
 @dataclass(slots=True)

@@ -9,12 +9,15 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from types import AsyncGeneratorType
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
 from ..errors import ClientClosedError
+
+if TYPE_CHECKING:
+    from .governor import Governor
 
 KEEPALIVE_SECONDS: Final = 5.0
 """How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn: 5, nginx: 75)."""
@@ -36,20 +39,17 @@ class Transport(Protocol):
 class LoopState:
     """What one event loop has of a client."""
 
-    __slots__ = ("_idle", "_slots", "calls", "ended", "transport")
+    __slots__ = ("_idle", "calls", "ended", "governor", "own", "transport")
 
     def __init__(self, transport: Transport) -> None:
         self.transport: Transport = transport
         self.calls: set[anyio.CancelScope] = set()
         self.ended: bool = False
+        self.governor: Governor | None = None
+        """Shared by all clients of the same key on this loop."""
+        self.own: Governor | None = None
+        """This client's alone, for its `max_concurrency`."""
         self._idle: anyio.Event | None = None
-        self._slots: anyio.CapacityLimiter | None = None
-
-    def slots(self, limit: int) -> anyio.CapacityLimiter:
-        """What requests hold while they are in flight: `limit` at a time, first come first served."""
-        if self._slots is None:
-            self._slots = anyio.CapacityLimiter(limit)
-        return self._slots
 
     def leave(self, call: anyio.CancelScope) -> None:
         """Takes a call out that is over."""
@@ -60,6 +60,9 @@ class LoopState:
     async def aclose(self) -> None:
         """Cancels the calls in flight, lets them unwind, and closes the transport."""
         self.ended = True
+        if self.governor is not None:
+            self.governor.clients -= 1
+            self.governor = None
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             if self.calls:
                 self._idle = self._idle or anyio.Event()

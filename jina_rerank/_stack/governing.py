@@ -1,17 +1,163 @@
-"""How many requests are in flight at once."""
+"""Makes requests wait for what the Governor decides: those of one key, on one event loop, in one queue."""
 
+import copy
+import math
+import os
+import random
+from itertools import count
+from typing import Final
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+from pydantic import SecretStr
+
+from ..endpoint import Endpoint
+from ..errors import RateLimitError
+from ..limits import RateLimit
+from ..retry import RetryPolicy
+from ..tokens import estimate_tokens
 from ..wire import Ranking, WireRequest
 from . import Send
 from .connections import Connections
+from .governor import Governor, Kind, Turn, lesson
+from .minute import MINUTE
+
+_governors: Final[WeakValueDictionary[tuple[int, EventLoopToken, str, SecretStr | None], Governor]] = (
+    WeakValueDictionary()
+)
+"""By process, event loop, origin and key. Each is held by the clients that use it, until their loop ends."""
+
+_places: Final = count(1)
+_PER_MINUTE: Final = ("requests", "tokens")
+_REMAINING: Final[dict[str, Kind]] = {
+    "x-ratelimit-remaining-requests": "requests",
+    "x-ratelimit-remaining-tokens": "tokens",
+}
 
 
 def with_concurrency(send: Send, connections: Connections, limit: int | None) -> Send:
-    """Lets `limit` requests through at a time on each event loop, in the order in which they come."""
+    """Lets `limit` requests of one client through at a time on each event loop, in the order in which they come."""
     if limit is None:
         return send
 
     async def send_in_turn(request: WireRequest) -> Ranking:
-        async with connections.here().slots(limit):
+        state = connections.here()
+        if state.own is None:
+            state.own = Governor()
+            state.own.state(RateLimit(concurrency=limit), None)
+        turn = Turn(lambda: 0)
+        if not state.own.enter(turn, anyio.current_time()):
+            await _queue(state.own, turn, request)
+        try:
             return await send(request)
+        finally:
+            if state.own.failed(turn):
+                state.own.advance(anyio.current_time())
 
     return send_in_turn
+
+
+def with_governor(
+    send: Send,
+    connections: Connections,
+    endpoint: Endpoint,
+    *,
+    policy: RetryPolicy,
+    rate_limit: RateLimit | None,
+    max_concurrency: int | None,
+) -> Send:
+    """Lets a request through when the limits of its key allow it. What is refused teaches, and is raised."""
+
+    # For a limit per minute that others use too, the waits grow to a minute.
+    patient = policy.model_copy(update={"max_delay": max(MINUTE, policy.max_delay)})
+
+    def governor_here() -> Governor:
+        state = connections.here()
+        if state.governor is None:
+            state.governor = _shared_governor(endpoint)
+            state.governor.clients += 1
+            state.governor.state(rate_limit, max_concurrency)
+        return state.governor
+
+    async def send_when_allowed(request: WireRequest) -> Ranking:
+        governor = governor_here()
+        turn = Turn(lambda: _estimate(request))
+        if not governor.enter(turn, anyio.current_time()):
+            turn.patience = policy.max_retry_after
+            await _queue(governor, turn, request)
+        somebody_waits = False
+        try:
+            ranking = await send(request)
+            tokens = None if ranking.usage is None else ranking.usage.total_tokens
+            somebody_waits = governor.succeeded(turn, tokens=tokens, spent=_spent(ranking))
+        except RateLimitError as error:
+            waits = patient if lesson(error).kind in _PER_MINUTE else policy
+            pause = waits.delay(governor.refusals + 1, error, random.random())
+            somebody_waits = governor.refused(turn, anyio.current_time(), error, pause)
+            raise
+        finally:
+            if turn.state == "sent":
+                somebody_waits = governor.failed(turn)
+            if somebody_waits:
+                governor.advance(anyio.current_time())
+        return ranking
+
+    return send_when_allowed
+
+
+async def _queue(governor: Governor, turn: Turn, request: WireRequest) -> None:
+    """Waits for the turn.
+
+    Raises:
+        RateLimitError: It would be too late for the call, or is further off than its patience.
+    """
+    last = request.tally.failure
+    refusal = last if isinstance(last, RateLimitError) else None
+    if request.tally.place is None:
+        request.tally.place = next(_places)
+    turn.place, turn.latest = request.tally.place, anyio.current_effective_deadline()
+    try:
+        governor.join(turn, anyio.current_time())
+        while turn.state == "waiting":
+            woken = anyio.Event()
+            turn.wake = woken.set
+            with anyio.CancelScope(deadline=turn.wakes_at):
+                await woken.wait()
+            if anyio.current_time() >= turn.wakes_at:
+                turn.wakes_at = math.inf
+                governor.advance(anyio.current_time())
+    except BaseException:
+        request.tally.waited_out = refusal
+        governor.withdraw(turn, anyio.current_time())
+        raise
+    if turn.state == "turned away":
+        raise _too_late(refusal, turn.wait)
+
+
+def _too_late(refusal: RateLimitError | None, wait: float) -> RateLimitError:
+    if refusal is None:
+        message = "the limits of the key leave no room in time; nothing was sent"
+        return RateLimitError(message, retry_after=wait, should_retry=False)
+    error = copy.copy(refusal)
+    error.retry_after, error.should_retry = wait, False
+    return error
+
+
+def _estimate(request: WireRequest) -> int:
+    return estimate_tokens(request.query, request.documents, model=request.model, max_doc_length=request.max_doc_length)
+
+
+def _spent(ranking: Ranking) -> tuple[Kind, ...]:
+    headers = ranking.headers
+    return tuple(kind for name, kind in _REMAINING.items() if headers.get(name) == "0")
+
+
+def _shared_governor(endpoint: Endpoint) -> Governor:
+    parts = urlsplit(endpoint.url)
+    place = (os.getpid(), current_token(), f"{parts.scheme}://{parts.netloc.lower()}", endpoint.api_key)
+    governor = _governors.get(place)
+    if governor is None or not governor.clients:
+        governor = _governors[place] = Governor()
+    return governor

@@ -6,47 +6,76 @@ import anyio
 from tenacity import AsyncRetrying, RetryCallState
 
 from ..errors import RerankError
-from ..retry import RetryPolicy
+from ..retry import RetryPolicy, RetryQuota
 from ..wire import Ranking, WireRequest
 from . import Send
 
 
-def with_retry(send: Send, policy: RetryPolicy) -> Send:
-    """Sends again what failed, as `policy` decides, unless the wait would outlast the deadline."""
+def with_retry(send: Send, policy: RetryPolicy, quota: RetryQuota | None) -> Send:
+    """Sends again what failed, as `policy` decides, while there is `quota`, unless the wait would outlast the deadline.
+
+    A 429 is sent again at once, and is no failed attempt: the governor makes it wait.
+    """
 
     async def send_with_retry(request: WireRequest) -> Ranking:
         try:
-            return await send(request)
+            ranking = await send(request)
         except RerankError as error:
             failure = error
-        return await _send_again(send, request, policy, failure)
+        else:
+            if quota is not None and quota.level < quota.capacity:
+                quota.give(1)
+            return ranking
+        return await _Retries(send, request, policy, quota).run(failure)
 
     return send_with_retry
 
 
-async def _send_again(send: Send, request: WireRequest, policy: RetryPolicy, failure: RerankError) -> Ranking:
-    failures: list[RerankError] = []
-    delay = 0.0
+class _Retries:
+    """What follows the first attempt of a call."""
 
-    def should_go_on(state: RetryCallState) -> bool:
-        nonlocal delay
+    def __init__(self, send: Send, request: WireRequest, policy: RetryPolicy, quota: RetryQuota | None) -> None:
+        self._send = send
+        self._request = request
+        self._policy = policy
+        self._quota = quota
+        self._failures: list[RerankError] = []
+        self._delay = 0.0
+        self._cost = 0
+
+    async def run(self, failure: RerankError) -> Ranking:
+        """The ranking, or the error of the last attempt; `failure` is that of the first."""
+        first: RerankError | None = failure
+
+        async def attempt() -> Ranking:
+            nonlocal first
+            if first is not None:  # it was made, and failed, before tenacity was needed
+                error, first = first, None
+                raise error
+            return await self._send(self._request)
+
+        # A fresh object for each call: a shared one mixes up the attempts of concurrent calls (tenacity#93).
+        retrying = AsyncRetrying(retry=self._goes_on, wait=lambda _: self._delay, sleep=anyio.sleep, reraise=True)
+        ranking: Ranking = await retrying(attempt)
+        if self._quota is not None:
+            self._quota.give(self._cost or 1)
+        return ranking
+
+    def _goes_on(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         if not isinstance(error, RerankError):
             return False
-        failures.append(error)
-        request.tally.failure = error
-        chosen = policy.next_delay(failures, random.random())
+        self._request.tally.failure = error
+        if self._policy.paces(error, self._request.deadline):
+            self._delay = 0.0
+            return True
+        self._failures.append(error)
+        chosen = self._policy.next_delay(self._failures, random.random())
         if chosen is None or chosen > anyio.current_effective_deadline() - anyio.current_time():
             return False
-        delay = chosen
+        if self._quota is not None:
+            self._cost = self._quota.take(error)
+            if not self._cost:
+                return False
+        self._delay = chosen
         return True
-
-    async def attempt() -> Ranking:
-        if not failures:  # the first attempt was made, and failed, before tenacity was needed
-            raise failure
-        return await send(request)
-
-    # A fresh object for each call: a shared one mixes up the attempts of concurrent calls (tenacity#93).
-    retrying = AsyncRetrying(retry=should_go_on, wait=lambda _: delay, sleep=anyio.sleep, reraise=True)
-    ranking: Ranking = await retrying(attempt)
-    return ranking

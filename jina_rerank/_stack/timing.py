@@ -37,8 +37,12 @@ def with_deadline(send: Send, connections: Connections, url: str) -> Send:
                 state.leave(scope)
         if state.ended:
             raise ClientClosedError("the client was closed while the call was in flight", url=url)
+        if request.tally.waited_out is not None:
+            raise request.tally.waited_out
         failure = request.tally.failure
         last = "" if failure is None else f"; the last attempt failed with: {failure.message}"
+        if not request.tally.attempts:
+            last = "; it was still waiting for its turn, and nothing was sent"
         raise DeadlineExceededError(f"no ranking within the deadline of {seconds:g} s{last}", url=url)
 
     return send_with_deadline
