@@ -241,7 +241,8 @@ async def test_concurrent_calls_do_not_mix_up_their_attempts() -> None:
 
     seen: dict[bytes, int] = {}
     attempts: dict[int, int] = {}
-    client = RerankClient("jina_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    transport = httpx.MockTransport(answer)
+    client = RerankClient("jina_key", http_client=httpx.AsyncClient(transport=transport), retry=RetryPolicy(quota=None))
     async with anyio.create_task_group() as tasks:
         for i in range(50):
             tasks.start_soon(call, i)

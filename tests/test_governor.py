@@ -1,0 +1,539 @@
+"""The governor and the retry quota, seen from the server: who comes, when, and how many at once. In virtual time."""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from jina_rerank import (
+    ConfigurationError,
+    DeadlineExceededError,
+    RateLimit,
+    RateLimitError,
+    RerankClient,
+    RerankError,
+    RetryPolicy,
+    ServerError,
+)
+from jina_rerank.emulator import create_app
+from jina_rerank.emulator.scifact import claims
+
+from .servers import answer_body
+
+Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
+WITHOUT_USAGE = {"results": [{"index": 0, "relevance_score": 0.5}]}
+CODES = {
+    "concurrent requests": "RATE_CONCURRENCY_LIMIT_EXCEEDED",
+    "requests per minute": "RATE_REQUEST_LIMIT_EXCEEDED",
+    "tokens per minute": "RATE_TOKEN_LIMIT_EXCEEDED",
+}
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    """Time that passes only when everybody waits, and then at once."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Server:
+    """Answers after `latency` seconds, refuses what is above `at_once`, and notes all arrivals."""
+
+    def __init__(self, latency: float = 1.0, *, at_once: float = float("inf"), refusal: httpx.Response | None = None):
+        self.latency = latency
+        self.at_once = at_once
+        self.refusal = refusal or httpx.Response(429)
+        self.in_flight = self.most = self.refused = 0
+        self.arrivals: list[tuple[float, str]] = []
+        self.headers: dict[str, str] = {}
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.arrivals.append((anyio.current_time(), query_of(request)))
+        if self.in_flight >= self.at_once:
+            self.refused += 1
+            return httpx.Response(429, headers=self.refusal.headers, content=self.refusal.content)
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        try:
+            await anyio.sleep(self.latency)
+        finally:
+            self.in_flight -= 1
+        return httpx.Response(200, headers=self.headers, json=WITHOUT_USAGE)
+
+    def times(self, start: float) -> list[float]:
+        return [time - start for time, _ in self.arrivals]
+
+    @property
+    def order(self) -> list[str]:
+        return [query for _, query in self.arrivals]
+
+
+def query_of(request: httpx.Request) -> str:
+    return str(json.loads(request.content)["query"])
+
+
+def client_of(answer: Answer, api_key: str = "jina_key", **options: Any) -> RerankClient:
+    return RerankClient(api_key, http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)), **options)
+
+
+def refused(current: int, limit: int, unit: str) -> httpx.Response:
+    text = f"Limit exceeded: {current:,}/{limit:,} {unit}. Wait."
+    return httpx.Response(429, json={"detail": text, "code": CODES[unit], "request_id": "f" * 32})
+
+
+async def run_all(client: RerankClient, queries: Sequence[str], *, workers: int | None = None) -> list[RerankError]:
+    """Ranks for all queries from so many tasks; the errors, in order of their coming."""
+    left, errors = deque(queries), list[RerankError]()
+
+    async def work() -> None:
+        while left:
+            try:
+                await client.rerank(left.popleft(), ["a"])
+            except RerankError as error:
+                errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(workers or len(queries)):
+            tasks.start_soon(work)
+    return errors
+
+
+# A free key, as the emulator plays it: 2 at once, 100 requests and 100,000 tokens in any 60 seconds.
+
+
+class FreeKey(httpx.AsyncBaseTransport):
+    """The emulator with the limits of a free key; counts its answers by status."""
+
+    def __init__(self) -> None:
+        self._app = httpx.ASGITransport(create_app(limits=RateLimit.FREE, latency=0.2))
+        self.statuses: Counter[int] = Counter()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._app.handle_async_request(request)
+        self.statuses[response.status_code] += 1
+        return response
+
+
+async def run_on_a_free_key(jobs: Sequence[tuple[str, list[str]]]) -> tuple[Counter[int], float, int]:
+    """Statuses, seconds and tokens of all jobs, from 200 tasks with a deadline of an hour and nothing else."""
+    server, left, tokens = FreeKey(), deque(jobs), 0
+    start = anyio.current_time()
+
+    async def work() -> None:
+        nonlocal tokens
+        while left:
+            response = await client.rerank(*left.popleft())
+            assert response.usage is not None
+            tokens += response.usage.total_tokens
+
+    http_client = httpx.AsyncClient(transport=server)
+    async with (
+        RerankClient("jina_key", http_client=http_client, deadline=3600) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(200):
+            tasks.start_soon(work)
+    return server.statuses, anyio.current_time() - start, tokens
+
+
+@pytest.mark.anyio
+async def test_a_thousand_queries_on_a_free_key_need_no_configuration() -> None:
+    documents = ["chamomile lotion for sensitive skin", "bold lipsticks for spring"]
+    statuses, seconds, _ = await run_on_a_free_key([(f"query {i}", documents) for i in range(1000)])
+    assert statuses[200] == 1000
+    assert statuses[429] <= 0.05 * statuses.total()
+    assert seconds <= 1.1 * 600
+
+
+@pytest.mark.anyio
+async def test_long_documents_on_a_free_key_are_paced_by_their_tokens() -> None:
+    jobs = [(claim.text, [abstract.passage for abstract in claim.candidates]) for claim in claims()] * 4
+    statuses, seconds, tokens = await run_on_a_free_key(jobs)
+    assert statuses[200] == len(jobs)
+    assert statuses[429] <= 0.05 * statuses.total()
+    assert seconds <= 1.1 * tokens / 100_000 * 60
+    assert tokens > 900_000
+
+
+# Concurrency
+
+
+@pytest.mark.anyio
+async def test_concurrency_opens_with_two_and_doubles_every_100_ms_up_to_100() -> None:
+    server = Server(latency=30)
+    seen: list[int] = []
+    async with client_of(server) as client, anyio.create_task_group() as tasks:
+        for _ in range(150):
+            tasks.start_soon(client.with_options(deadline=None).rerank, "q", ["a"])
+        await anyio.sleep(0.05)
+        for _ in range(8):
+            seen.append(server.in_flight)
+            await anyio.sleep(0.1)
+    assert seen == [2, 4, 8, 16, 32, 64, 100, 100]
+
+
+@pytest.mark.anyio
+async def test_the_ramp_waits_for_use_and_not_for_time() -> None:
+    server = Server(latency=1)
+    async with client_of(server) as client:
+        await client.rerank("alone", ["a"])
+        await anyio.sleep(60)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(client.rerank, "q", ["a"])
+            await anyio.sleep(0.05)
+            assert server.in_flight == 2
+
+
+@pytest.mark.anyio
+async def test_a_number_is_used_from_the_start_and_a_refusal_lowers_it() -> None:
+    server = Server(latency=10)
+    async with client_of(server, max_concurrency=30) as client:
+        assert not await run_all(client, ["q"] * 60)
+    assert server.most == 30
+    assert len({time for time, _ in server.arrivals}) == 2
+    server = Server(latency=1, at_once=5, refusal=refused(5, 5, "concurrent requests"))
+    async with client_of(server, max_concurrency=8) as client:
+        assert not await run_all(client, ["q"] * 100)
+    assert 1 <= server.refused <= 3
+    assert server.most == 5
+
+
+@pytest.mark.anyio
+async def test_of_stated_limits_the_lower_counts() -> None:
+    for rate_limit, max_concurrency, most in [
+        (RateLimit(concurrency=7), None, 7),
+        (RateLimit(concurrency=7), 20, 7),
+        (RateLimit(concurrency=20), 7, 7),
+        (RateLimit(concurrency=150), None, 150),
+        (RateLimit.FREE, None, 2),
+    ]:
+        server = Server(latency=0.01)
+        async with client_of(server, rate_limit=rate_limit, max_concurrency=max_concurrency) as client:
+            await run_all(client.with_options(deadline=1e6), ["q"] * 200)
+        assert server.most == most
+        assert not server.refused
+    with pytest.raises(ConfigurationError, match="rate_limit"):
+        RerankClient("jina_key", rate_limit=100)  # type: ignore[arg-type] # what is tested
+
+
+@pytest.mark.anyio
+async def test_concurrency_falls_at_a_refusal_without_a_number_and_recovers() -> None:
+    server = Server(latency=1, at_once=8)
+    async with client_of(server) as client:
+        assert not await run_all(client.with_options(deadline=1e6), ["q"] * 1500, workers=100)
+        assert server.most == 8
+        assert server.refused <= 0.05 * len(server.arrivals)
+        server.at_once = 40
+        server.most = 0
+        assert not await run_all(client.with_options(deadline=1e6), ["q"] * 1500, workers=100)
+    assert server.most > 16
+
+
+@pytest.mark.anyio
+async def test_a_burst_of_refusals_lowers_the_concurrency_once() -> None:
+    server, first = Server(latency=1), 20
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal first
+        if first:
+            first -= 1
+            await anyio.sleep(0.1)
+            return httpx.Response(429)
+        return await server(request)
+
+    async with client_of(answer, max_concurrency=20) as client:
+        assert not await run_all(client, ["q"] * 20)
+    assert 10 <= server.most <= 15
+
+
+@pytest.mark.anyio
+async def test_what_is_refused_again_and_again_is_tried_less_and_less() -> None:
+    server = Server(latency=0.5, at_once=2)
+    async with client_of(server) as client:
+        assert not await run_all(client.with_options(deadline=1e6), ["q"] * 2000, workers=10)
+    assert server.refused <= 0.02 * len(server.arrivals)
+    assert anyio.current_time() <= 1.5 * 2000 * 0.5 / 2
+
+
+@pytest.mark.anyio
+async def test_a_slot_is_free_when_a_call_ends_in_whatever_way() -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if query_of(request) == "hangs":
+            await anyio.sleep_forever()
+        if query_of(request) == "breaks":
+            raise httpx.ReadError("cut")
+        return httpx.Response(500 if query_of(request) == "fails" else 200, content=answer_body(1))
+
+    async with client_of(answer, max_concurrency=1, deadline=5, retry=RetryPolicy(max_attempts=2)) as client:
+        errors = await run_all(client, ["fails", "breaks", "hangs"], workers=1)
+        assert [error.attempts for error in errors] == [2, 2, 1]
+        assert not await run_all(client, ["works"])
+
+
+# Requests and tokens per minute
+
+
+@pytest.mark.anyio
+async def test_stated_requests_per_minute_are_never_exceeded() -> None:
+    server, start = Server(latency=0.1), anyio.current_time()
+    limit = RateLimit(requests_per_minute=10, concurrency=4)
+    async with client_of(server, rate_limit=limit, deadline=1000) as client:
+        assert not await run_all(client, ["q"] * 35)
+    times = server.times(start)
+    assert all(later - earlier > 60 for earlier, later in zip(times, times[10:], strict=False))
+    assert times[-1] < 3 * 62
+
+
+@pytest.mark.anyio
+async def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
+    server = Server(latency=0.01)
+    limit = RateLimit(tokens_per_minute=1000, concurrency=1)
+    sizes = {"small 1": 300, "small 2": 300, "large": 900, "small 3": 10, "small 4": 10}
+    async with client_of(server, rate_limit=limit) as client, anyio.create_task_group() as tasks:
+        for query, tokens in sizes.items():
+            tasks.start_soon(client.rerank, query, ["word" * (tokens - 2)])
+            await anyio.sleep(0.1)
+    assert server.order == list(sizes)
+
+
+@pytest.mark.anyio
+async def test_the_estimate_of_tokens_learns_from_the_usage() -> None:
+    counted: list[tuple[float, int]] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        tokens = 250 + 20 * (len(counted) % 5)
+        counted.append((anyio.current_time(), tokens))
+        return httpx.Response(200, json={**WITHOUT_USAGE, "usage": {"total_tokens": tokens}})
+
+    limit = RateLimit(tokens_per_minute=1000, concurrency=1)
+    async with client_of(answer, rate_limit=limit, deadline=3600) as client:
+        assert not await run_all(client, ["word" * 100] * 30)  # a hundred tokens, as they are estimated
+    for end, _ in counted:
+        assert sum(tokens for time, tokens in counted if end - 60 < time <= end) <= 1000
+
+
+@pytest.mark.anyio
+async def test_what_is_larger_than_the_limit_goes_alone() -> None:
+    server, start = Server(latency=0.01), anyio.current_time()
+    async with client_of(server, rate_limit=RateLimit(tokens_per_minute=100)) as client:
+        for _ in range(2):
+            await client.rerank("q", ["word" * 5000])
+    assert server.times(start)[1] > 60
+
+
+@pytest.mark.anyio
+async def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
+    server, limit = Server(latency=0.01), RateLimit(requests_per_minute=1)
+    async with client_of(server, rate_limit=limit) as client:
+        await client.rerank("q", ["a"])
+        start = anyio.current_time()
+        for one in (client.with_options(deadline=30), client.with_options(retry=RetryPolicy(max_retry_after=20))):
+            with pytest.raises(RateLimitError) as caught:
+                await one.rerank("q", ["a"])
+            assert caught.value.retry_after == pytest.approx(60, abs=2)
+            assert (caught.value.status, caught.value.attempts) == (None, 0)
+        assert anyio.current_time() == start
+    assert len(server.arrivals) == 1
+
+
+@pytest.mark.anyio
+async def test_the_remaining_headers_hold_back_where_others_use_the_key_too() -> None:
+    server, start = Server(latency=0.01), anyio.current_time()
+    server.headers = {"x-ratelimit-remaining-requests": "0"}
+    async with client_of(server) as client:
+        for _ in range(3):
+            await client.rerank("q", ["a"])
+    waits = [later - earlier for earlier, later in zip(server.times(start), server.times(start)[1:], strict=False)]
+    assert all(wait >= 1 for wait in waits)
+
+
+# Refusals
+
+
+@pytest.mark.anyio
+async def test_a_refused_call_is_sent_again_before_those_that_came_later() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"rate_limit": RateLimit(concurrency=1)}, "abbcd"),
+        ({"max_concurrency": 1}, "abcbd"),  # c took the slot that b gave back
+    ]
+    served: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        served.append(query_of(request))
+        await anyio.sleep(1)
+        if served == ["a", "b"]:
+            return refused(100, 100, "requests per minute")
+        return httpx.Response(200, json=WITHOUT_USAGE)
+
+    for limit, order in cases:
+        served.clear()
+        async with client_of(answer, **limit) as client, anyio.create_task_group() as tasks:
+            for query in "abcd":
+                tasks.start_soon(client.rerank, query, ["x"])
+                await anyio.sleep(0.001)
+        assert "".join(served) == order
+
+
+@pytest.mark.anyio
+async def test_retry_after_holds_back_everybody_with_the_key() -> None:
+    served: list[float] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        served.append(anyio.current_time())
+        if len(served) == 1:
+            return httpx.Response(429, headers={"retry-after": "7"})
+        return httpx.Response(200, content=answer_body(1))
+
+    start = anyio.current_time()
+    async with client_of(answer) as one, client_of(answer) as other, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.rerank, "q", ["a"])
+        await anyio.sleep(1)
+        tasks.start_soon(other.rerank, "q", ["a"])
+    assert [time - start for time in served] == pytest.approx([0, 7, 7])
+
+
+@pytest.mark.anyio
+async def test_a_refused_request_uses_up_nothing() -> None:
+    replies = [httpx.Response(429, headers={"retry-after": "1"})]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return replies.pop() if replies else httpx.Response(200, json=WITHOUT_USAGE)
+
+    start = anyio.current_time()
+    limit = RateLimit(requests_per_minute=2, tokens_per_minute=100)
+    async with client_of(answer, rate_limit=limit) as client:
+        for _ in range(2):
+            await client.rerank("q", ["word" * 40])
+    assert anyio.current_time() == pytest.approx(start + 1)
+
+
+@pytest.mark.parametrize("unit", [None, *CODES])
+@pytest.mark.anyio
+async def test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_deadline(unit: str | None) -> None:
+    server = Server(at_once=0, refusal=refused(9, 9, unit) if unit else None)
+    start = anyio.current_time()
+    async with client_of(server) as client:
+        errors = await run_all(client, ["q"] * 20)
+    assert {type(error) for error in errors} == {RateLimitError}
+    assert {error.status for error in errors} <= {429, None}  # None: it was not sent at all
+    assert anyio.current_time() - start <= 180
+    assert sum(error.attempts or 0 for error in errors) == len(server.arrivals) <= 200
+
+
+@pytest.mark.anyio
+async def test_who_was_refused_and_waits_until_the_deadline_is_told_of_the_refusal() -> None:
+    server = Server(latency=1000, at_once=1, refusal=refused(1, 1, "concurrent requests"))
+    async with client_of(server, timeout=None) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.with_options(deadline=None).rerank, "q", ["a"])
+        await anyio.sleep(1)
+        with pytest.raises(RateLimitError, match="1/1 concurrent requests") as caught:
+            await client.rerank("q", ["a"], deadline=10)
+        assert (caught.value.attempts, caught.value.status) == (1, 429)
+        assert anyio.current_time() == server.arrivals[0][0] + 11
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_call_survives_more_refusals_than_it_has_attempts() -> None:
+    server = Server(latency=0, at_once=0)
+    async with client_of(server) as client, anyio.create_task_group() as tasks:
+
+        async def open_later() -> None:
+            await anyio.sleep(60)
+            server.at_once = 1
+
+        tasks.start_soon(open_later)
+        response = await client.rerank("q", ["a"])
+    assert response.attempts == len(server.arrivals) > 3
+
+
+@pytest.mark.anyio
+async def test_without_a_deadline_or_a_second_attempt_a_refusal_is_a_failed_attempt() -> None:
+    cases: list[tuple[dict[str, Any], int]] = [({"deadline": None}, 3), ({"retry": RetryPolicy(max_attempts=1)}, 1)]
+    for options, attempts in cases:
+        server = Server(at_once=0)
+        async with client_of(server, **options) as client:
+            with pytest.raises(RateLimitError) as caught:
+                await client.rerank("q", ["a"])
+        assert caught.value.attempts == len(server.arrivals) == attempts
+
+
+@pytest.mark.anyio
+async def test_waiting_for_a_slot_until_the_deadline_is_no_rate_limit() -> None:
+    server = Server(latency=1e6)
+    async with client_of(server, max_concurrency=1, timeout=None, deadline=10) as client:
+        errors = await run_all(client, ["q"] * 2)
+    assert [type(error) for error in errors] == [DeadlineExceededError] * 2
+    assert sorted(error.attempts or 0 for error in errors) == [0, 1]
+    assert sum("waiting for its turn" in error.message for error in errors) == 1
+
+
+# Who shares
+
+
+@pytest.mark.anyio
+async def test_clients_of_one_key_share_its_limits_and_other_keys_and_hosts_have_their_own() -> None:
+    limit = RateLimit(concurrency=2)
+    for key, base_url, most in [("jina_key", None, 2), ("jina_other", None, 4), ("jina_key", "https://x.test/v1", 4)]:
+        server = Server(latency=1)
+        async with (
+            client_of(server, rate_limit=limit) as one,
+            client_of(server, key, rate_limit=limit, base_url=base_url) as other,
+            anyio.create_task_group() as tasks,
+        ):
+            for client in (one, one.with_options(timeout=30), other):
+                tasks.start_soon(run_all, client, ["q"] * 10)
+        assert server.most == most
+
+
+@pytest.mark.anyio
+async def test_what_is_learnt_is_forgotten_with_the_last_client() -> None:
+    server = Server(latency=1, at_once=1, refusal=httpx.Response(429, headers={"retry-after": "100"}))
+    async with client_of(server, deadline=50) as client:
+        errors = await run_all(client, ["q"] * 2)
+    assert [error.retry_after for error in errors] == [100]
+    async with client_of(server, deadline=50) as client:
+        assert not await run_all(client, ["q"])
+
+
+# The quota of retries
+
+
+@pytest.mark.parametrize("calls", [1, 17, 18, 200])
+@pytest.mark.anyio
+async def test_an_outage_is_met_with_35_requests_more_than_calls(calls: int) -> None:
+    sent = 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal sent
+        sent += 1
+        return httpx.Response(503)
+
+    async with client_of(answer) as client:
+        errors = await run_all(client, ["q"] * calls)
+    assert sent == sum(error.attempts or 0 for error in errors) == min(3 * calls, calls + 35)
+    assert {type(error) for error in errors} == {ServerError}
+
+
+@pytest.mark.anyio
+async def test_the_quota_is_shared_by_clones_and_comes_back_with_successes() -> None:
+    up = False
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=answer_body(1)) if up else httpx.Response(503)
+
+    async with client_of(answer, retry=RetryPolicy(quota=28)) as client:
+        attempts = [error.attempts for error in await run_all(client, ["q"] * 2, workers=1)]
+        attempts += [error.attempts for error in await run_all(client.with_options(timeout=9), ["q"])]
+        assert attempts == [3, 1, 1]
+        free = client.with_options(retry=RetryPolicy(quota=None))
+        assert [error.attempts for error in await run_all(free, ["q"] * 5)] == [3] * 5
+        up = True
+        await run_all(client, ["q"] * 14)
+        up = False
+        assert [error.attempts for error in await run_all(client, ["q"] * 2, workers=1)] == [2, 1]

@@ -1,0 +1,110 @@
+"""Cancellation around the governor, on asyncio, uvloop and trio: no slot is lost, and nobody waits for ever."""
+
+import random
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from jina_rerank import RateLimit, RerankClient
+
+from .servers import answer_body
+
+
+class Gate:
+    """A server that answers whatever is at it when it is opened."""
+
+    def __init__(self) -> None:
+        self.opened = anyio.Event()
+        self.at_it = self.most = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.at_it += 1
+        self.most = max(self.most, self.at_it)
+        try:
+            await self.opened.wait()
+        finally:
+            self.at_it -= 1
+        return httpx.Response(200, content=answer_body(1))
+
+    def client(self, **options: Any) -> RerankClient:
+        return RerankClient("jina_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(self)), **options)
+
+
+OPTIONS: list[dict[str, Any]] = [{"max_concurrency": 1}, {"rate_limit": RateLimit(concurrency=1)}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.anyio
+async def test_a_cancelled_holder_lets_the_next_one_in(options: dict[str, Any]) -> None:
+    gate, done = Gate(), list[int]()
+
+    async def call(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            await client.rerank("q", ["a"])
+            done.append(number)
+
+    scopes = [anyio.CancelScope() for _ in range(3)]
+    async with gate.client(**options) as client, anyio.create_task_group() as tasks:
+        for number, scope in enumerate(scopes):
+            tasks.start_soon(call, number, scope)
+            await anyio.wait_all_tasks_blocked()
+        scopes[0].cancel()  # the holder
+        await anyio.wait_all_tasks_blocked()
+        assert gate.at_it == 1
+        gate.opened.set()
+    assert done == [1, 2]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.anyio
+async def test_a_cancelled_waiter_does_not_take_the_turn_of_the_next(options: dict[str, Any]) -> None:
+    gate, done = Gate(), list[int]()
+
+    async def call(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            await client.rerank("q", ["a"])
+            done.append(number)
+
+    scopes = [anyio.CancelScope() for _ in range(4)]
+    async with gate.client(**options) as client, anyio.create_task_group() as tasks:
+        for number, scope in enumerate(scopes):
+            tasks.start_soon(call, number, scope)
+            await anyio.wait_all_tasks_blocked()
+        scopes[1].cancel()  # it waits
+        gate.opened.set()
+        scopes[2].cancel()  # it may have its turn by now, and not know yet
+    assert done == [0, 3]
+
+
+@pytest.mark.anyio
+async def test_whatever_is_cancelled_whenever_the_limit_holds_and_all_others_are_served() -> None:
+    chance, gate, served = random.Random(1), Gate(), 0
+
+    async def call(scope: anyio.CancelScope) -> None:
+        nonlocal served
+        with scope:
+            await client.rerank("q", ["a"])
+            served += 1
+
+    gate.opened.set()
+    async with gate.client(rate_limit=RateLimit(concurrency=3)) as client:
+        scopes = [anyio.CancelScope() for _ in range(400)]
+        async with anyio.create_task_group() as tasks:
+            for scope in scopes:
+                tasks.start_soon(call, scope)
+            for scope in chance.sample(scopes, 200):
+                scope.cancel()
+                if chance.random() < 0.3:
+                    await anyio.lowlevel.checkpoint()
+        assert served >= 200
+        assert gate.most <= 3
+        with anyio.fail_after(10):  # all three slots are there
+            gate.opened, gate.most = anyio.Event(), 0
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(client.rerank, "q", ["a"])
+                await anyio.wait_all_tasks_blocked()
+                assert gate.at_it == 3
+                gate.opened.set()
