@@ -537,3 +537,12 @@ async def test_the_quota_is_shared_by_clones_and_comes_back_with_successes() -> 
         await run_all(client, ["q"] * 14)
         up = False
         assert [error.attempts for error in await run_all(client, ["q"] * 2, workers=1)] == [2, 1]
+
+
+@pytest.mark.anyio
+async def test_a_policy_without_pauses_still_pauses_while_it_is_refused() -> None:
+    server = Server(latency=0, at_once=0)
+    async with client_of(server, retry=RetryPolicy(base_delay=0, throttle_delay=0, max_delay=0)) as client:
+        with pytest.raises(RateLimitError):
+            await client.rerank("q", ["a"], deadline=10)
+    assert 50 < len(server.arrivals) < 1_000

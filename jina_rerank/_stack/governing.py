@@ -29,6 +29,8 @@ _governors: Final[WeakValueDictionary[tuple[int, EventLoopToken, str, SecretStr 
 )
 """By process, event loop, origin and key. Each is held by the clients that use it, until their loop ends."""
 
+_SHORTEST_SCALE: Final = 0.1
+"""Seconds of the scale of waits after a 429 at the least: some 20 requests a second for a call that is refused."""
 _places: Final = count(1)
 _PER_MINUTE: Final = ("requests", "tokens")
 _REMAINING: Final[dict[str, Kind]] = {
@@ -70,8 +72,12 @@ def with_governor(
 ) -> Send:
     """Lets a request through when the limits of its key allow it. What is refused teaches, and is raised."""
 
+    # A 429 that is waited out is asked again and again: never without a pause, whatever the policy says.
+    paced = policy.model_copy(
+        update={name: max(_SHORTEST_SCALE, getattr(policy, name)) for name in ("throttle_delay", "max_delay")}
+    )
     # For a limit per minute that others use too, the waits grow to a minute.
-    patient = policy.model_copy(update={"max_delay": max(MINUTE, policy.max_delay)})
+    patient = paced.model_copy(update={"max_delay": max(MINUTE, policy.max_delay)})
 
     def governor_here() -> Governor:
         state = connections.here()
@@ -93,7 +99,7 @@ def with_governor(
             tokens = None if ranking.usage is None else ranking.usage.total_tokens
             somebody_waits = governor.succeeded(turn, tokens=tokens, spent=_spent(ranking))
         except RateLimitError as error:
-            waits = patient if lesson(error).kind in _PER_MINUTE else policy
+            waits = patient if lesson(error).kind in _PER_MINUTE else paced
             pause = waits.delay(governor.refusals + 1, error, random.random())
             somebody_waits = governor.refused(turn, anyio.current_time(), error, pause)
             raise
