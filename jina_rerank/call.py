@@ -111,10 +111,8 @@ def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
     """The response for a call; `ranking` is None where nothing had to be sent."""
     if ranking is None:
         return RerankResponse(results=_results(call, [], [], None))
-    sent = call.sent
-    indices = ranking.indices if len(sent) == len(call.documents) else [sent[index] for index in ranking.indices]
     return RerankResponse(
-        results=_results(call, indices, ranking.scores, ranking.embeddings),
+        results=_ranked(call, ranking) if ranking.cause is None else _as_given(call),
         model=ranking.model,
         usage=ranking.usage,
         attempts=call.wire.tally.attempts,
@@ -125,6 +123,18 @@ def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
         headers=ranking.headers,
         extra=ranking.extra,
     )
+
+
+def _ranked(call: Call[T], ranking: Ranking) -> Results[T]:
+    sent = call.sent
+    indices = ranking.indices if len(sent) == len(call.documents) else [sent[index] for index in ranking.indices]
+    return _results(call, indices, ranking.scores, ranking.embeddings)
+
+
+def _as_given(call: Call[T]) -> Results[T]:
+    """The documents in the order given, the blank ones in their places."""
+    documents = list(call.documents[: call.top_n])
+    return Results(list(range(len(documents))), [0.0] * len(documents), documents, None)
 
 
 def _results(

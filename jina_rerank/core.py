@@ -11,9 +11,12 @@ from pydantic import SecretStr
 
 from ._stack import Send
 from ._stack.connections import Connections
+from ._stack.fallback import Incident, with_fallback
 from ._stack.governing import with_concurrency, with_governor
+from ._stack.hedging import HedgeAllowance, with_hedge
 from ._stack.http import SecretHeaders, http_attempt
 from ._stack.retrying import with_retry
+from ._stack.splitting import with_parts
 from ._stack.timing import with_deadline, with_timeout
 from ._stack.transports import transport_opener
 from ._version import __version__
@@ -45,6 +48,8 @@ class Shared:
 
     endpoint: Endpoint
     connections: Connections
+    hedges: HedgeAllowance = field(default_factory=HedgeAllowance)
+    incident: Incident = field(default_factory=Incident)
     quotas: dict[int, RetryQuota] = field(default_factory=dict[int, RetryQuota])
     """By capacity: clones with another `RetryPolicy.quota` draw from a bucket of their own."""
 
@@ -123,8 +128,9 @@ class Core:
         options, connections, url = self.options, self._connections, self._endpoint.url
         headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **options.headers})
         send = http_attempt(connections, self._endpoint, headers)
+        send = with_timeout(send, options.timeout, url)
         send = with_governor(
-            with_timeout(send, options.timeout, url),
+            send,
             connections,
             self._endpoint,
             policy=options.retry,
@@ -132,7 +138,11 @@ class Core:
             max_concurrency=options.max_concurrency,
         )
         send = with_concurrency(send, connections, options.max_concurrency)
-        return with_deadline(with_retry(send, options.retry, self._shared.quota(options.retry)), connections, url)
+        send = with_hedge(send, options.hedge_after, self._shared.hedges)
+        send = with_retry(send, options.retry, self._shared.quota(options.retry))
+        send = with_parts(send, options.max_documents, options.scoring)
+        send = with_deadline(send, connections, url)
+        return with_fallback(send, options.fallback, self._shared.incident)
 
     @property
     def hosted(self) -> bool:

@@ -208,7 +208,8 @@ class JinaRerank(
             if least is None or response.degraded or result.relevance_score >= least
         ]
         usage = None if response.usage is None else response.usage.model_dump(exclude_none=True)
-        outputs.update(documents=kept, usage=usage, model=response.model, attempts=response.attempts)
+        cost = {"usage": usage, "model": response.model, "attempts": response.attempts}
+        outputs.update(documents=kept, degraded=response.degraded, **cost)
         return kept
 
     def _arguments(self, *, model: str | None = None, top_n: int | None = -1) -> dict[str, Any]:

@@ -134,7 +134,8 @@ class RerankResponse(Generic[T_co]):
     cause: RerankError | None = None
     """Why the response is degraded."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The answer's headers, names in lower case."""
+    """The answer's headers, names in lower case. Of several answers, as `extra`: those of the first part, or of the
+    last round."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields of the answer that this class has no name for."""
 

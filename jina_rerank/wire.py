@@ -109,7 +109,7 @@ def decode(body: bytes, *, documents: int, top_n: int | None) -> Ranking:
         raise _broken_rule(f"{expected} results were expected, {len(raw)} came")
     indices, scores, embeddings = _columns(raw, documents)
     if not all(map(gt, scores, islice(scores, 1, None))):  # most servers sort
-        indices, scores, embeddings = _best_first(indices, scores, embeddings)
+        indices, scores, embeddings = best_first(indices, scores, embeddings)
     fields: dict[str, Any] = answer if is_object(answer) else {}
     model = fields.get("model")
     return Ranking(
@@ -196,7 +196,7 @@ def _vectors(embeddings: list[Any] | None) -> _Vectors:
     return vectors
 
 
-def _best_first(indices: list[int], scores: list[float], embeddings: _Vectors) -> _Columns:
+def best_first(indices: list[int], scores: list[float], embeddings: _Vectors) -> _Columns:
     """The columns in order of falling score, equal scores by the lower index."""
     order = sorted(range(len(indices)), key=indices.__getitem__)
     order.sort(key=scores.__getitem__, reverse=True)

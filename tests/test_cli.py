@@ -307,13 +307,23 @@ class TestFailedApi:
 def test_a_reader_that_has_enough(tmp_path: Path) -> None:
     path = tmp_path / "documents"
     path.write_text("skincare with aloe vera and more\n" * 20_000)
-    with start("rank", "skin", str(path), "--local") as process:
+    with start("rank", "skin", str(path), "--local", "--model", "jina-reranker-m0") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith("1\t0\t")
         process.stdout.close()
         assert process.wait(LONGEST_SECONDS) == 0
         assert process.stderr.read().count("\n") == 1  # the scorer
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_long_file(tmp_path: Path) -> None:
+    path = tmp_path / "documents"
+    path.write_text("".join(f"bottle {number}\n" for number in range(1100)))
+    refused(call("rank", "bottle 7", str(path)), 2, "top_n of at most 512")
+    result = call("rank", "bottle 7", str(path), "--top-n", "2")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("1\t7\t")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")

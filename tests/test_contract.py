@@ -147,7 +147,7 @@ async def test_every_option_goes_out_under_its_name(api: respx.MockRouter) -> No
 async def test_texts_go_out_as_bare_strings_and_images_as_objects(api: respx.MockRouter, tmp_path: Path) -> None:
     route = api.post(URL).mock(side_effect=echo)
     file = tmp_path / "pixel.png"
-    file.write_bytes(b"\x89PNG\r\n\x1a\n")
+    file.write_bytes(b"\x89PNG")
     documents: list[Document] = [
         "a string",
         TextDocument(text="a text document"),
@@ -165,7 +165,7 @@ async def test_texts_go_out_as_bare_strings_and_images_as_objects(api: respx.Moc
         "a mapping",
         {"image": "https://example.com/a.png"},
         {"image": PIXEL},
-        {"image": PIXEL},
+        {"image": "iVBORw=="},
     ]
     assert all(a is b for a, b in zip(response.documents, documents, strict=True))
 

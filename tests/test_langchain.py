@@ -218,6 +218,28 @@ def test_a_failure_is_traced_and_raised(compressor: JinaRerank, server: RawServe
     assert isinstance(caught.value, RuntimeError)
 
 
+@BOTH
+def test_a_fallback_keeps_all_documents_whatever_the_threshold_and_shows_in_the_trace(
+    server: RawServer, way: str
+) -> None:
+    options: dict[str, Any] = {
+        "base_url": server.url,
+        "fallback": "original_order",
+        "retry": RetryPolicy(max_attempts=1),
+    }
+    server.plays = [send(http(b"", 503)), GOOD]
+    log = Log()
+    compressor = JinaRerank(
+        client=SyncRerankClient(**options), async_client=RerankClient(**options), top_n=2, score_threshold=0.25
+    )
+    found = compress(compressor, way, documents(), callbacks=[log])
+    assert [(document.id, document.metadata["relevance_score"]) for document in found] == [("1", 0.0), ("2", 0.0)]
+    assert log.ends[log.rerank]["degraded"] is True
+    log = Log()
+    assert [document.id for document in compress(compressor, way, documents(), callbacks=[log])] == ["3"]
+    assert log.ends[log.rerank]["degraded"] is False
+
+
 class Found(BaseRetriever):
     def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
         return documents()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import anyio
+import anyio.lowlevel
 from anyio.lowlevel import EventLoopToken, current_token
 from pydantic import SecretStr
 
@@ -134,6 +135,8 @@ async def _queue(governor: Governor, turn: Turn, request: WireRequest) -> None:
             if anyio.current_time() >= turn.wakes_at:
                 turn.wakes_at = math.inf
                 governor.advance(anyio.current_time())
+        # A hedge may get its place just when the first copy's answer has cancelled it: then it must not go out.
+        await anyio.lowlevel.checkpoint_if_cancelled()
     except BaseException:
         request.tally.waited_out = refusal
         governor.withdraw(turn, anyio.current_time())

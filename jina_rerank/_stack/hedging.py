@@ -1,0 +1,81 @@
+"""A second copy of a request that is slow, and the first answer of the two."""
+
+from typing import Final
+
+import anyio
+
+from ..errors import RerankError
+from ..wire import Ranking, WireRequest
+from . import Send
+
+_HEDGE: Final = 20
+"""What a hedge takes from the allowance; a request gives 1, so that hedges add 5 % of requests."""
+_MOST: Final = 5 * _HEDGE
+"""The most that quiet times save up: an outage begins with no more than 5 hedges in a row."""
+
+
+class HedgeAllowance:
+    """The hedges that a client and its clones may still send. In integers: twenty twentieths are one."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = _HEDGE
+
+    def earn(self) -> None:
+        """Counts a request. Two threads that do so at once may count one: then there is a hedge less."""
+        self._left = min(_MOST, self._left + 1)
+
+    def take(self) -> bool:
+        """Whether a hedge may be sent; if so, it is paid for."""
+        if self._left < _HEDGE:
+            return False
+        self._left -= _HEDGE
+        return True
+
+
+def with_hedge(send: Send, seconds: float | None, allowance: HedgeAllowance) -> Send:
+    """Sends a copy of a request that has no answer after `seconds`; the loser is cancelled.
+
+    A copy that fails leaves it to the other. If both fail, the first copy's error is raised.
+    """
+    if seconds is None:
+        return send
+
+    async def send_with_hedge(request: WireRequest) -> Ranking:
+        outcomes: dict[int, Ranking | BaseException] = {}
+        sent = 0
+
+        async def send_copy() -> None:
+            nonlocal sent
+            number = sent
+            sent += 1
+            try:
+                outcomes[number] = await send(request)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001  # raised below: the task group would raise it in a group
+                outcomes[number] = error
+            if _is_final(outcomes[number]) or len(outcomes) == sent:
+                copies.cancel_scope.cancel()
+
+        async def hedge() -> None:
+            await anyio.sleep(seconds)
+            if allowance.take():
+                await send_copy()
+
+        allowance.earn()
+        async with anyio.create_task_group() as copies:
+            copies.start_soon(hedge)
+            await send_copy()
+        outcome = next(filter(_is_final, outcomes.values()), None) or outcomes[0]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    return send_with_hedge
+
+
+def _is_final(outcome: Ranking | BaseException) -> bool:
+    """Whether the other copy need not be waited for: an answer, or trouble that is not of this request."""
+    return not isinstance(outcome, RerankError)

@@ -1,0 +1,245 @@
+"""What comes back when no ranking can be had, and what is said of it."""
+
+import logging
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from jina_rerank import (
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ClientClosedError,
+    DeadlineExceededError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTooLargeError,
+    RerankClient,
+    RerankError,
+    ResponseFormatError,
+    RetryPolicy,
+    ServerError,
+    SyncRerankClient,
+    UnprocessableEntityError,
+)
+
+from .servers import answer_body
+
+ONCE = RetryPolicy(max_attempts=1, throttle_delay=0.0)
+QUICK = RetryPolicy(base_delay=0.0)
+KEY = "jina_secretsecret"
+
+Reply = int | bytes | Exception | None
+"""A status, the body of a success, a failure, or no answer ever."""
+
+
+class Server:
+    """Plays replies, the last one again and again."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.replies = replies
+        self.count = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        reply = self.replies[min(self.count, len(self.replies) - 1)]
+        self.count += 1
+        match reply:
+            case None:
+                await anyio.sleep_forever()
+                raise AssertionError
+            case Exception():
+                raise reply
+            case bytes():
+                return httpx.Response(200, content=reply)
+            case _:
+                # A server that repeats what it was sent, key and documents.
+                return httpx.Response(reply, json={"detail": f"{KEY} {request.content.decode()}"})
+
+    def client(self, **options: Any) -> RerankClient:
+        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        return RerankClient(KEY, http_client=http_client, **{"fallback": "original_order", "retry": ONCE, **options})
+
+
+def certificate_error() -> Exception:
+    error = httpx.ConnectError("no")
+    error.__cause__ = refused = ssl.SSLCertVerificationError()
+    refused.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("reply", "cause"),
+    [
+        (429, RateLimitError),
+        (500, ServerError),
+        (501, ServerError),
+        (httpx.ConnectError("no"), APIConnectionError),
+        (httpx.ReadError("cut"), APIConnectionError),
+        (certificate_error(), APIConnectionError),
+    ],
+)
+@pytest.mark.anyio
+async def test_an_outage_gives_the_order_given(reply: Reply, cause: type[RerankError]) -> None:
+    server, given = Server(reply), [{"text": f"text {number}"} for number in range(5)]
+    async with server.client() as client:
+        response = await client.rerank("q", given, top_n=3)
+    assert response.documents == given[:3]
+    assert all(result.document is given[result.index] for result in response.results)
+    assert [(result.index, result.relevance_score) for result in response.results] == [(0, 0.0), (1, 0.0), (2, 0.0)]
+    assert response.degraded
+    assert type(response.cause) is cause
+    assert response.cause.attempts == response.attempts == server.count == 1
+    assert (response.calls, response.strategy, response.usage, response.model) == (0, "single", None, None)
+    assert response.to_dict()["cause"]["type"] == cause.__name__
+
+
+@pytest.mark.anyio
+async def test_a_timeout_and_a_deadline_give_the_order_given() -> None:
+    async with Server(None).client(timeout=0.01, retry=QUICK) as client:
+        response = await client.rerank("q", ["a", "b"])
+        assert (type(response.cause), response.attempts, response.documents) == (APITimeoutError, 3, ["a", "b"])
+        response = await client.with_options(timeout=None).rerank("q", ["a", "b"], deadline=0.3)
+        assert (type(response.cause), response.attempts, response.documents) == (DeadlineExceededError, 1, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (400, BadRequestError),
+        (401, AuthenticationError),
+        (402, InsufficientBalanceError),
+        (403, PermissionDeniedError),
+        (404, NotFoundError),
+        (413, RequestTooLargeError),
+        (422, UnprocessableEntityError),
+        (b"<html>", ResponseFormatError),
+        (b'{"results": [', ResponseFormatError),
+        (b'{"results": []}', ResponseFormatError),
+    ],
+)
+@pytest.mark.anyio
+async def test_what_somebody_has_to_mend_is_raised(reply: Reply, error: type[RerankError]) -> None:
+    async with Server(reply).client() as client:
+        with pytest.raises(error) as caught:
+            await client.rerank("q", ["a"])
+    assert type(caught.value) is error
+    assert caught.value.attempts == 1
+
+
+@pytest.mark.anyio
+async def test_bad_input_a_closed_client_and_a_cancellation_are_raised() -> None:
+    async with Server(None).client() as client:
+        with pytest.raises(InvalidRequestError):
+            await client.rerank(" ", ["a"])
+        with anyio.move_on_after(0.01) as scope:
+            await client.rerank("q", ["a"])
+        assert scope.cancelled_caught
+    with pytest.raises(ClientClosedError):
+        await client.rerank("q", ["a"])
+
+
+@pytest.mark.anyio
+async def test_closing_ends_a_call_with_an_error() -> None:
+    async def call() -> None:
+        with pytest.raises(ClientClosedError):
+            await client.rerank("q", ["a"])
+
+    client = Server(None).client()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.wait_all_tasks_blocked()
+        await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_without_it_errors_are_raised() -> None:
+    async with Server(500).client(fallback=None) as client:
+        with pytest.raises(ServerError):
+            await client.rerank("q", ["a"])
+
+
+@pytest.mark.parametrize("top_n", [None, 1, 4, 99])
+@pytest.mark.anyio
+async def test_blank_documents_and_twins_stay_in_their_places(top_n: int | None) -> None:
+    given = ["a", " ", "b", "", "a", "c"]
+    async with Server(500).client(model="jina-reranker-m0", max_documents=2) as client:
+        response = await client.rerank("q", given, top_n=top_n)
+        assert response.documents == given[:top_n]
+        assert [result.index for result in response.results] == list(range(6))[:top_n]
+        blank = await client.rerank("q", ["", " "])
+    assert (blank.degraded, blank.attempts) == (False, 0)  # nothing had to be sent
+
+
+@pytest.mark.anyio
+async def test_the_cause_keeps_nothing_of_the_call() -> None:
+    async with Server(500).client() as client:
+        cause = (await client.rerank("q", ["a"])).cause
+    assert cause is not None
+    assert (cause.__traceback__, cause.__cause__, cause.__context__) == (None, None, None)
+    assert KEY not in str(cause)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> Sequence[tuple[str, str]]:
+    assert {record.name for record in caplog.records} <= {"jina_rerank"}
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+WARNING = "no rankings for now; documents come back in the order given: "
+
+
+@pytest.mark.anyio
+async def test_an_incident_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="jina_rerank")
+    good = answer_body(1)
+    server = Server(500, 500, 400, 503, good, good, 429, good)
+    async with server.client() as client:
+        degraded: list[bool | None] = []
+        for number in range(8):
+            clone = client.with_options(timeout=number + 1)
+            try:
+                degraded.append((await clone.rerank("q", ["a"])).degraded)
+            except BadRequestError:  # it neither begins nor ends an incident
+                degraded.append(None)
+    assert degraded == [True, True, None, True, False, False, True, False]
+    assert said(caplog) == [
+        ("WARNING", WARNING + "ServerError (HTTP 500)"),
+        ("INFO", "rankings again; calls answered in the order given: 3"),
+        ("WARNING", WARNING + "RateLimitError (HTTP 429)"),
+        ("INFO", "rankings again; calls answered in the order given: 1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (500, "ServerError (HTTP 500)"),
+        (None, "DeadlineExceededError"),
+        (httpx.ConnectError("no"), "APIConnectionError: no connection: no"),
+        (certificate_error(), "APIConnectionError: the server's TLS certificate is not valid: self-signed certificate"),
+    ],
+)
+@pytest.mark.anyio
+async def test_the_log_holds_neither_key_nor_documents(
+    caplog: pytest.LogCaptureFixture, reply: Reply, reason: str
+) -> None:
+    async with Server(500, reply).client(retry=RetryPolicy(max_attempts=2, base_delay=0.0)) as client:
+        response = await client.rerank("q", ["a private document"], deadline=0.5)
+    assert response.degraded
+    assert said(caplog) == [("WARNING", WARNING + reason)]
+
+
+def test_the_facade_falls_back_too() -> None:
+    def http_client() -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(Server(500)))
+
+    with SyncRerankClient(KEY, fallback="original_order", retry=QUICK, http_client=http_client) as client:
+        response = client.rerank("q", ["a", "b"])
+    assert (response.documents, response.degraded, response.attempts) == (["a", "b"], True, 3)

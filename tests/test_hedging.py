@@ -1,0 +1,270 @@
+"""A second copy of a slow request, in virtual time."""
+
+import asyncio
+import json
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from jina_rerank import (
+    APIConnectionError,
+    BadRequestError,
+    ClientClosedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    RateLimitError,
+    RerankClient,
+    RerankError,
+    RerankResponse,
+    RetryPolicy,
+    ServerError,
+    SyncRerankClient,
+)
+
+from .servers import RawServer, answer_body, http, send, silence
+
+OK = 200
+ONCE = RetryPolicy(max_attempts=1)
+
+Play = tuple[float, int | Exception]
+"""After how many seconds a request is answered with which status, or fails."""
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    """Time that passes only when everybody waits, and then at once."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Server:
+    """Plays one after the other, the last again and again, and notes when requests come and which are given up."""
+
+    def __init__(self, *plays: Play) -> None:
+        self.plays = plays
+        self.times: list[float] = []
+        self.cancelled: list[int] = []
+        self.both_here = anyio.Event()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        number = len(self.times)
+        self.times.append(anyio.current_time())
+        if number == 1:
+            self.both_here.set()
+        seconds, outcome = self.plays[min(number, len(self.plays) - 1)]
+        try:
+            await anyio.sleep(seconds)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled.append(number)
+            raise
+        if isinstance(outcome, Exception):
+            raise outcome
+        body = answer_body(len(json.loads(request.content)["documents"]), model=f"copy {number}")
+        return httpx.Response(outcome, content=body if outcome == OK else b"")
+
+    def client(self, **options: Any) -> RerankClient:
+        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        return RerankClient("jina_key", http_client=http_client, **{"hedge_after": 1, "retry": ONCE, **options})
+
+
+async def success(client: RerankClient) -> tuple[RerankResponse[str], float]:
+    """A response, and the seconds it took."""
+    start = anyio.current_time()
+    async with client:
+        response = await client.rerank("q", ["a"])
+    return response, anyio.current_time() - start
+
+
+async def failure(client: RerankClient) -> tuple[RerankError, float]:
+    """An error, and the seconds it took."""
+    start = anyio.current_time()
+    async with client:
+        with pytest.raises(RerankError) as caught:
+            await client.rerank("q", ["a"])
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    return caught.value, anyio.current_time() - start
+
+
+@pytest.mark.anyio
+async def test_a_quick_answer_needs_no_copy() -> None:
+    server = Server((0.9, OK))
+    response, seconds = await success(server.client())
+    assert (response.attempts, response.calls, seconds) == (1, 1, 0.9)
+
+
+@pytest.mark.anyio
+async def test_none_is_never() -> None:
+    server = Server((50.0, OK))
+    response, seconds = await success(server.client(hedge_after=None))
+    assert (response.attempts, seconds) == (1, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("plays", "winner", "seconds"),
+    [
+        pytest.param([(50.0, OK), (0.5, OK)], 1, 1.5, id="the copy is quicker"),
+        pytest.param([(2.0, OK), (50.0, OK)], 0, 2.0, id="the first is quicker"),
+        pytest.param([(2.0, 503), (3.0, OK)], 1, 4.0, id="the first fails"),
+        pytest.param([(3.0, OK), (1.0, 503)], 0, 3.0, id="the copy fails"),
+        pytest.param([(3.0, OK), (1.0, httpx.ReadError("cut"))], 0, 3.0, id="the copy breaks"),
+    ],
+)
+@pytest.mark.anyio
+async def test_the_first_answer_of_the_two_wins(plays: list[Play], winner: int, seconds: float) -> None:
+    server = Server(*plays)
+    response, taken = await success(server.client())
+    assert response.model == f"copy {winner}"
+    assert taken == pytest.approx(seconds)
+    assert (response.attempts, response.calls, response.strategy) == (2, 1, "single")
+    assert [time - server.times[0] for time in server.times] == [0.0, 1.0]
+    loser = 1 - winner
+    assert server.cancelled == ([] if plays[loser][1] != OK else [loser])
+
+
+@pytest.mark.parametrize(
+    ("plays", "error", "seconds"),
+    [
+        pytest.param([(0.5, 400)], BadRequestError, 0.5, id="before a copy is due"),
+        pytest.param([(2.0, 429), (3.0, 503)], RateLimitError, 4.0, id="the first fails first"),
+        pytest.param([(3.0, 429), (0.5, 503)], RateLimitError, 3.0, id="the copy fails first"),
+        pytest.param([(2.0, httpx.ReadError("cut")), (1.0, 503)], APIConnectionError, 2.0, id="both at a time"),
+    ],
+)
+@pytest.mark.anyio
+async def test_if_both_fail_the_error_is_the_firsts(
+    plays: list[Play], error: type[RerankError], seconds: float
+) -> None:
+    caught, taken = await failure(Server(*plays).client())
+    assert type(caught) is error
+    assert taken == pytest.approx(seconds)
+    assert caught.attempts == len(plays)
+
+
+@pytest.mark.anyio
+async def test_a_retry_follows_when_both_have_failed() -> None:
+    server = Server((2.0, 503), (2.0, 503), (0.5, OK))
+    response, seconds = await success(server.client(retry=RetryPolicy(base_delay=0.0)))
+    assert response.attempts == 3
+    assert seconds == pytest.approx(3.5)
+
+
+@pytest.mark.anyio
+async def test_copies_are_one_in_twenty_requests() -> None:
+    server = Server((2.0, OK))
+    async with server.client() as client:
+        attempts = [(await client.rerank("q", ["a"])).attempts for _ in range(100)]
+    # The first is there from the beginning; then each takes twenty requests.
+    assert [number for number, count in enumerate(attempts) if count == 2] == [0, 19, 39, 59, 79, 99]
+    assert len(server.times) == sum(attempts) == 106
+
+
+@pytest.mark.anyio
+async def test_quiet_times_save_up_five_copies_for_all_clones_together() -> None:
+    server = Server(*[(0.5, OK)] * 500, (2.0, OK))
+    async with server.client() as client:
+        for _ in range(500):
+            await client.rerank("q", ["a"])
+        clones = [client.with_options(timeout=50 + number) for number in range(10)]
+        attempts = [(await clone.rerank("q", ["a"])).attempts for clone in clones]
+    assert attempts == [2] * 5 + [1] * 5
+
+
+@pytest.mark.anyio
+async def test_a_copy_waits_for_a_place_as_every_request_does() -> None:
+    server = Server((5.0, OK))
+    response, seconds = await success(server.client(max_concurrency=1))
+    assert (response.attempts, seconds, len(server.times)) == (1, 5.0, 1)
+
+
+@pytest.mark.anyio
+async def test_each_part_may_have_a_copy() -> None:
+    server = Server((5.0, OK), (0.5, OK))
+    async with server.client(scoring="pointwise", max_documents=2) as client:
+        response = await client.rerank("q", ["a", "b", "c", "d"])
+    assert (response.calls, response.attempts, response.strategy) == (2, 3, "split")
+
+
+@pytest.mark.anyio
+async def test_the_deadline_ends_both() -> None:
+    server = Server((50.0, OK))
+    error, seconds = await failure(server.client(deadline=3))
+    assert isinstance(error, DeadlineExceededError)
+    assert (error.attempts, seconds, sorted(server.cancelled)) == (2, 3.0, [0, 1])
+
+
+@pytest.mark.anyio
+async def test_the_callers_cancellation_ends_both_and_passes_untouched() -> None:
+    server = Server((50.0, OK))
+    async with server.client() as client:
+        with anyio.move_on_after(3) as scope:
+            await client.rerank("q", ["a"])
+    assert scope.cancelled_caught
+    assert sorted(server.cancelled) == [0, 1]
+
+
+@pytest.mark.anyio
+async def test_closing_the_client_ends_both() -> None:
+    async def call() -> None:
+        with pytest.raises(ClientClosedError) as caught:
+            await client.rerank("q", ["a"])
+        assert caught.value.attempts == 2
+
+    server = Server((50.0, OK))
+    client = server.client()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.sleep(3)
+        await client.aclose()
+    assert sorted(server.cancelled) == [0, 1]
+
+
+def test_a_cancelled_task_of_asyncio_leaves_no_copy_behind() -> None:
+    async def main() -> None:
+        server = Server((50.0, OK))
+        async with server.client(hedge_after=0.001) as client:
+            task = asyncio.create_task(client.rerank("q", ["a"]))
+            await server.both_here.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert sorted(server.cancelled) == [0, 1]
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def test_a_hook_that_raises_is_heard_as_it_is() -> None:
+    async def hook(request: httpx.Request) -> None:
+        raise SystemExit(3)
+
+    def http_client() -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(Server((0.0, OK))), event_hooks={"request": [hook]})
+
+    with SyncRerankClient("jina_key", hedge_after=1, http_client=http_client) as client:
+        with pytest.raises(SystemExit) as caught:
+            client.rerank("q", ["a"])
+        assert caught.value.code == 3
+
+
+def test_the_loser_hangs_up_and_the_winner_keeps_its_connection(raw_server: RawServer) -> None:
+    raw_server.plays = [silence, send(http(answer_body(1)))]
+    with SyncRerankClient(base_url=raw_server.url, hedge_after=0.05) as client:
+        assert [client.rerank("q", ["a"]).attempts for _ in range(3)] == [2, 1, 1]
+        assert raw_server.disconnected.wait(10)
+    assert raw_server.connections == 2
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, "1", float("nan")])
+def test_hedge_after_is_a_positive_number_of_seconds(seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="hedge_after"):
+        RerankClient("jina_key", hedge_after=seconds)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_fails_at_once_has_no_copies() -> None:
+    server = Server((0.0, 503))
+    error, seconds = await failure(server.client(retry=RetryPolicy(base_delay=0.0)))
+    assert isinstance(error, ServerError)
+    assert (error.attempts, seconds) == (3, 0.0)

@@ -1,0 +1,514 @@
+"""Lists longer than one request: split and merged, in rounds, or refused; and documents that appear twice."""
+
+import asyncio
+import json
+import math
+import zlib
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jina_rerank import (
+    BadRequestError,
+    ClientClosedError,
+    DeadlineExceededError,
+    ImageDocument,
+    InvalidRequestError,
+    RerankClient,
+    RerankResponse,
+    ResponseFormatError,
+    RetryPolicy,
+    SyncRerankClient,
+    Usage,
+)
+from jina_rerank.emulator import create_app
+
+POINTWISE = "jina-reranker-v2-base-multilingual"
+LISTWISE = "jina-reranker-v3.5"
+
+Body = dict[str, Any]
+
+
+def few_scores(document: Any) -> float:
+    """A pointwise score of very few values, so that many are equal."""
+    return zlib.crc32(json.dumps(document).encode()) % 7 / 10
+
+
+class Server:
+    """Scores each document alone, and keeps what it was asked."""
+
+    def __init__(self, score: Callable[[Any], float] = few_scores, **fields: Any) -> None:
+        self.score = score
+        self.fields = fields
+        self.asked: list[Body] = []
+        self.cancelled = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        self.asked.append(body)
+        try:
+            return await self.answer(body)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+
+    async def answer(self, body: Body) -> httpx.Response:
+        await anyio.lowlevel.checkpoint()
+        return self.ranking(body)
+
+    def ranking(self, body: Body) -> httpx.Response:
+        results: list[Body] = [
+            {"index": index, "relevance_score": self.score(document)}
+            for index, document in enumerate(body["documents"])
+        ]
+        if body.get("return_embeddings"):
+            results = [
+                result | {"embedding": [float(len(document))]}
+                for result, document in zip(results, body["documents"], strict=True)
+            ]
+        results.sort(key=lambda result: (-result["relevance_score"], result["index"]))
+        usage = {"total_tokens": len(body["documents"]) + 1, "prompt_tokens": 1}
+        fields = {"model": "a model", "usage": usage, **self.fields}
+        return httpx.Response(200, json={**fields, "results": results[: body.get("top_n")]})
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(body["documents"]) for body in self.asked]
+
+    def client(self, **options: Any) -> RerankClient:
+        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        return RerankClient("jina_key", http_client=http_client, **{"model": POINTWISE, **options})
+
+
+def rows(response: RerankResponse[Any]) -> list[tuple[int, float]]:
+    return [(result.index, result.relevance_score) for result in response.results]
+
+
+def texts(count: int) -> list[str]:
+    return [f"text {number}" for number in range(count)]
+
+
+@pytest.mark.anyio
+async def test_a_pointwise_list_is_split_and_merged_as_if_it_were_one_request() -> None:
+    server, given = Server(), texts(1000)
+    async with server.client(max_documents=300, scoring=None) as client:
+        response = await client.rerank("q", given)
+    assert server.sizes == [250] * 4
+    assert (response.calls, response.attempts, response.strategy) == (4, 4, "split")
+    assert response.usage == Usage(total_tokens=1004, prompt_tokens=4)
+    assert response.model == "a model"
+    assert rows(response) == sorted(
+        ((index, few_scores(text)) for index, text in enumerate(given)), key=lambda row: (-row[1], row[0])
+    )
+    assert all(result.document is given[result.index] for result in response.results)
+
+
+@pytest.mark.anyio
+async def test_five_thousand_documents_have_the_scores_of_one_request_to_the_last_digit() -> None:
+    given = [f"{number} {'plaster ' * (number % 7)}{'cut ' * (number % 97)}" for number in range(5000)]
+    transport = httpx.ASGITransport(create_app())
+    responses: list[RerankResponse[str]] = []
+    for cap in (1024, 5000):
+        http_client = httpx.AsyncClient(transport=transport)
+        async with RerankClient("jina_key", model=POINTWISE, max_documents=cap, http_client=http_client) as client:
+            responses.append(await client.rerank("cut plaster", given))
+    split, whole = responses
+    assert (split.calls, split.strategy, whole.calls, whole.strategy) == (5, "split", 1, "single")
+    assert split.results == whole.results
+    assert len({result.relevance_score for result in split.results}) > 100
+
+
+@pytest.mark.anyio
+async def test_each_part_is_asked_for_no_more_than_is_wanted() -> None:
+    server = Server()
+    async with server.client(max_documents=4) as client:
+        few = await client.rerank("q", texts(10), top_n=3)
+        many = await client.rerank("q", texts(10), top_n=9)
+        assert rows(many)[:3] == rows(few)
+    asked = [(len(body["documents"]), body["top_n"]) for body in server.asked]
+    assert sorted(asked[:3]) == [(3, 3), (3, 3), (4, 3)]
+    assert sorted(asked[3:]) == [(3, 3), (3, 3), (4, 4)]
+    assert (len(few.results), len(many.results)) == (3, 9)
+
+
+class Together(Server):
+    """Answers when all parts are here."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.all_here = anyio.Event()
+
+    async def answer(self, body: Body) -> httpx.Response:
+        if len(self.asked) == self.parts:
+            self.all_here.set()
+        await self.all_here.wait()
+        return self.ranking(body)
+
+
+@pytest.mark.anyio
+async def test_parts_are_sent_side_by_side() -> None:
+    server = Together(5)
+    async with server.client(max_documents=2, max_concurrency=5) as client:
+        assert (await client.rerank("q", texts(10), deadline=30)).calls == 5
+
+
+class OneAtATime(Server):
+    now = most = 0
+
+    async def answer(self, body: Body) -> httpx.Response:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await anyio.lowlevel.checkpoint()
+        self.now -= 1
+        return self.ranking(body)
+
+
+@pytest.mark.anyio
+async def test_parts_keep_to_the_clients_limit() -> None:
+    server = OneAtATime()
+    async with server.client(max_documents=1, max_concurrency=2) as client:
+        assert (await client.rerank("q", texts(20))).calls == 20
+    assert server.most == 2
+
+
+class Refusing(Server):
+    """Refuses the part with `text 0`, once all parts are here; the others are never answered."""
+
+    def __init__(self, parts: int, refusal: httpx.Response) -> None:
+        super().__init__()
+        self.parts = parts
+        self.refusal = refusal
+        self.all_here = anyio.Event()
+
+    async def answer(self, body: Body) -> httpx.Response:
+        if len(self.asked) == self.parts:
+            self.all_here.set()
+        await self.all_here.wait()
+        if "text 0" not in body["documents"]:
+            await anyio.sleep_forever()
+        return self.refusal
+
+
+@pytest.mark.anyio
+async def test_a_part_that_fails_fails_the_call_with_its_own_error_and_ends_the_others() -> None:
+    server = Refusing(4, httpx.Response(400, json={"detail": "no"}))
+    async with server.client(max_documents=5, max_concurrency=4) as client:
+        with pytest.raises(BadRequestError, match="no") as caught:
+            await client.rerank("q", texts(20))
+    assert caught.value.attempts == 4
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert server.cancelled == 3
+
+
+@pytest.mark.anyio
+async def test_parts_that_all_fail_raise_one_error() -> None:
+    class Broken(Server):
+        def ranking(self, body: Body) -> httpx.Response:
+            return httpx.Response(200, json={"results": []})
+
+    async with Broken().client(max_documents=1) as client:
+        with pytest.raises(ResponseFormatError):
+            await client.rerank("q", texts(20))
+
+
+class Hanging(Server):
+    """Never answers, and says when `parts` are here."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.all_here = anyio.Event()
+
+    async def answer(self, body: Body) -> httpx.Response:
+        if len(self.asked) == self.parts:
+            self.all_here.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_call_leaves_no_part_behind() -> None:
+    server = Hanging(4)
+    async with server.client(max_documents=5, max_concurrency=4) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.rerank, "q", texts(20))
+            await server.all_here.wait()
+            tasks.cancel_scope.cancel()
+        assert server.cancelled == 4
+
+
+def test_a_cancelled_task_of_asyncio_leaves_no_part_behind() -> None:
+    async def main() -> None:
+        server = Hanging(4)
+        async with server.client(max_documents=5, max_concurrency=4) as client:
+            task = asyncio.create_task(client.rerank("q", texts(20)))
+            await server.all_here.wait()
+            task.cancel("enough")
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert task.cancelled()
+            assert server.cancelled == 4
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+@pytest.mark.anyio
+async def test_closing_the_client_ends_all_parts() -> None:
+    server = Hanging(4)
+    client = server.client(max_documents=5, max_concurrency=4)
+
+    async def call() -> None:
+        with pytest.raises(ClientClosedError) as caught:
+            await client.rerank("q", texts(20))
+        assert caught.value.attempts == 4
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await server.all_here.wait()
+        await client.aclose()
+    assert server.cancelled == 4
+
+
+@pytest.mark.anyio
+async def test_the_deadline_counts_for_all_parts_together() -> None:
+    server = Hanging(2)
+    async with server.client(max_documents=5, max_concurrency=2) as client:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await client.rerank("q", texts(20), deadline=0.3)
+    assert caught.value.attempts == 2
+
+
+class FailingOnce(Server):
+    async def answer(self, body: Body) -> httpx.Response:
+        again = self.asked.count(body) > 1
+        return self.ranking(body) if again or "text 0" not in body["documents"] else httpx.Response(503)
+
+
+@pytest.mark.anyio
+async def test_only_the_part_that_failed_is_sent_again() -> None:
+    server = FailingOnce()
+    async with server.client(max_documents=5, retry=RetryPolicy(base_delay=0.001)) as client:
+        response = await client.rerank("q", texts(20))
+    assert (response.calls, response.attempts) == (4, 5)
+
+
+def test_a_hook_that_raises_is_heard_as_it_is() -> None:
+    async def hook(request: httpx.Request) -> None:
+        raise SystemExit(3)
+
+    def http_client() -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(Server()), event_hooks={"request": [hook]})
+
+    with SyncRerankClient("jina_key", model=POINTWISE, max_documents=2, http_client=http_client) as client:
+        with pytest.raises(SystemExit) as caught:
+            client.rerank("q", texts(10))
+        assert caught.value.code == 3
+
+
+def test_a_hook_that_raises_a_cancellation_of_its_own() -> None:
+    async def hook(request: httpx.Request) -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        http_client = httpx.AsyncClient(transport=httpx.MockTransport(Server()), event_hooks={"request": [hook]})
+        async with RerankClient("jina_key", model=POINTWISE, max_documents=2, http_client=http_client) as client:
+            with pytest.raises(asyncio.CancelledError):
+                await client.rerank("q", texts(10))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": None}])
+@pytest.mark.anyio
+async def test_usage_is_unknown_if_one_part_does_not_tell(usage: Body) -> None:
+    class Silent(Server):
+        def ranking(self, body: Body) -> httpx.Response:
+            self.fields = usage if "text 0" in body["documents"] else {"usage": {"total_tokens": 5}}
+            return super().ranking(body)
+
+    async with Silent().client(max_documents=5) as client:
+        response = await client.rerank("q", texts(20))
+    assert response.usage == (None if usage else Usage(total_tokens=21))
+
+
+@pytest.mark.anyio
+async def test_vectors_stay_with_their_documents() -> None:
+    given = ["a", "bb", "ccc", "bb", "dddd"]
+    async with Server().client(max_documents=2) as client:
+        response = await client.rerank("q", given, return_embeddings=True)
+    assert response.strategy == "split"
+    assert [result.embedding for result in response.results] == [[float(len(text))] for text in response.documents]
+
+
+class TestRounds:
+    @staticmethod
+    def score(document: str) -> float:
+        return math.sin(int(document.removeprefix("text ")))
+
+    @pytest.mark.anyio
+    async def test_a_listwise_list_is_ranked_in_rounds(self) -> None:
+        server, given = Server(self.score), texts(100)
+        async with server.client(model=LISTWISE, max_documents=25) as client:
+            response = await client.rerank("q", given, top_n=10)
+        # Four parts keep ten each; two parts of these twenty keep ten each; one request ranks the last twenty.
+        assert server.sizes == [25, 25, 25, 25, 20, 20, 20]
+        assert (response.calls, response.attempts, response.strategy) == (7, 7, "rounds")
+        assert response.usage == Usage(total_tokens=167, prompt_tokens=7)
+        best = sorted(given, key=self.score, reverse=True)[:10]
+        assert response.documents == best
+        assert [result.document is given[result.index] for result in response.results] == [True] * 10
+
+    @pytest.mark.anyio
+    async def test_scores_are_those_of_the_last_round(self) -> None:
+        class PerRequest(Server):
+            def ranking(self, body: Body) -> httpx.Response:
+                count = len(body["documents"])
+                self.score = lambda document: TestRounds.score(document) / count
+                return super().ranking(body)
+
+        server = PerRequest()
+        async with server.client(model=LISTWISE, max_documents=10) as client:
+            response = await client.rerank("q", texts(12), top_n=3)
+        assert server.sizes == [6, 6, 6]
+        assert rows(response) == [(index, self.score(f"text {index}") / 6) for index in (8, 2, 1)]
+
+    @pytest.mark.anyio
+    async def test_each_request_keeps_the_order_given_and_strong_neighbours_are_dealt_out(self) -> None:
+        server, given = Server(self.score), texts(40)
+        async with server.client(model=LISTWISE, max_documents=10) as client:
+            await client.rerank("q", given, top_n=5)
+        places = [[given.index(text) for text in body["documents"]] for body in server.asked]
+        assert all(earlier < later for request in places for earlier, later in pairwise(request))
+        assert sorted(request[:2] for request in places[:4]) == [[0, 4], [1, 5], [2, 6], [3, 7]]
+
+    @pytest.mark.anyio
+    async def test_vectors_are_asked_for_in_the_last_round(self) -> None:
+        server = Server(self.score)
+        async with server.client(model=LISTWISE, max_documents=10) as client:
+            response = await client.rerank("q", texts(20), top_n=5, return_embeddings=True)
+        assert [body.get("return_embeddings") for body in server.asked] == [None, None, True]
+        assert all(result.embedding == [float(len(result.document))] for result in response.results)
+
+    @pytest.mark.parametrize(("documents", "top_n", "max_documents"), [(26, None, 25), (26, 13, 25), (3, 1, 1)])
+    @pytest.mark.anyio
+    async def test_what_rounds_cannot_find_is_refused_before_the_network(
+        self, documents: int, top_n: int | None, max_documents: int
+    ) -> None:
+        server = Server()
+        async with server.client(model=LISTWISE, max_documents=max_documents, fallback="original_order") as client:
+            with pytest.raises(InvalidRequestError, match=r"documents: .*listwise.*raise.* max_documents") as caught:
+                await client.rerank("q", texts(documents), top_n=top_n)
+        assert ("top_n of at most 12" in caught.value.message) is (max_documents == 25)
+        assert server.asked == []
+
+    @pytest.mark.parametrize("cap", range(2, 12))
+    @pytest.mark.anyio
+    async def test_rounds_end_and_find_the_best(self, cap: int) -> None:
+        server, given = Server(self.score), texts(150)
+        async with server.client(model=LISTWISE, max_documents=cap) as client:
+            response = await client.rerank("q", given, top_n=cap // 2)
+        assert response.documents == sorted(given, key=self.score, reverse=True)[: cap // 2]
+        assert max(server.sizes) <= cap
+
+
+@pytest.mark.parametrize(
+    ("model", "scoring", "requests"),
+    [
+        ("my-own-model", None, [30]),
+        ("my-own-model", "pointwise", [10, 10, 10]),
+        ("my-own-model", "listwise", [10, 10, 10, 6]),
+        (LISTWISE, "pointwise", [10, 10, 10]),
+        (POINTWISE, "listwise", [10, 10, 10, 6]),
+        (f"jinaai/{POINTWISE}", None, [10, 10, 10]),
+        (f"jinaai/{LISTWISE}", None, [10, 10, 10, 6]),
+    ],
+)
+@pytest.mark.anyio
+async def test_the_models_scoring_decides_unless_the_client_says_it(
+    model: str, scoring: Any, requests: list[int]
+) -> None:
+    server = Server()
+    async with server.client(max_documents=10, scoring=scoring) as client:
+        response = await client.rerank("q", texts(30), top_n=2, model=model)
+    assert server.sizes == requests
+    assert response.calls == len(requests)
+
+
+class TestTwins:
+    """Documents that are equal."""
+
+    @pytest.mark.anyio
+    async def test_a_text_is_sent_once_and_all_that_have_it_come_back(self) -> None:
+        server = Server(len)
+        given = [{"id": number, "text": "ab" if number % 2 else "abc"} for number in range(6)]
+        async with server.client() as client:
+            response = await client.rerank("q", given)
+        assert server.asked[0]["documents"] == ["abc", "ab"]
+        assert rows(response) == [(0, 3.0), (2, 3.0), (4, 3.0), (1, 2.0), (3, 2.0), (5, 2.0)]
+        assert all(result.document is given[result.index] for result in response.results)
+        assert (response.calls, response.strategy, response.usage) == (
+            1,
+            "single",
+            Usage(total_tokens=3, prompt_tokens=1),
+        )
+
+    @pytest.mark.parametrize("top_n", [1, 2, 3, 4, 5, 9, None])
+    @pytest.mark.anyio
+    async def test_equal_scores_go_to_the_lower_place_and_each_twin_counts(self, top_n: int | None) -> None:
+        async with Server(len).client() as client:
+            response = await client.rerank("q", ["aa", "bb", "aa", "c", "bb"], top_n=top_n)
+        assert rows(response) == [(0, 2.0), (1, 2.0), (2, 2.0), (4, 2.0), (3, 1.0)][:top_n]
+
+    @pytest.mark.anyio
+    async def test_images_too(self) -> None:
+        server = Server()
+        url = "https://example.com/a.png"
+        given: list[Any] = [ImageDocument(image=url), url, {"image": url}, url]
+        async with server.client(model="jina-reranker-m0") as client:
+            response = await client.rerank("q", given)
+        assert server.asked[0]["documents"] == [{"image": url}, url]
+        assert sorted(index for index, _ in rows(response)) == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize("model", [LISTWISE, "my-own-model"])
+    @pytest.mark.anyio
+    async def test_not_where_a_score_may_depend_on_the_others(self, model: str) -> None:
+        server = Server()
+        async with server.client(model=model) as client:
+            await client.rerank("q", ["a", "a", "b"])
+        assert server.asked[0]["documents"] == ["a", "a", "b"]
+
+    @pytest.mark.anyio
+    async def test_a_list_that_is_short_without_them_is_one_request(self) -> None:
+        server = Server()
+        async with server.client(max_documents=2) as client:
+            response = await client.rerank("q", ["a", "b", " "] * 10, top_n=25)
+        assert server.sizes == [2]
+        assert (len(response.results), response.strategy) == (25, "single")
+        assert [result.index for result in response.results[20:]] == [2, 5, 8, 11, 14]
+
+
+TEXTS = st.lists(st.sampled_from(["", " ", "a", "b", "c", "d", "e", "f", "g", "h", "\n"]), max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(given=TEXTS, cap=st.integers(1, 12), top_n=st.none() | st.integers(1, 50))
+def test_no_list_comes_out_other_than_of_one_big_request(given: list[str], cap: int, top_n: int | None) -> None:
+    async def results(**options: Any) -> list[tuple[int, float]]:
+        async with server.client(**options) as client:
+            return rows(await client.rerank("q", given, top_n=top_n))
+
+    server = Server()
+    whole = anyio.run(lambda: results(model="my-own-model"))
+    del server.asked[:]
+    assert anyio.run(lambda: results(max_documents=cap)) == whole
+    assert all(size <= cap for size in server.sizes)
+    sent = [text for body in server.asked for text in body["documents"]]
+    assert sorted(sent) == sorted({text for text in given if text.strip()})
