@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test check fmt smoke clean
+ENGINES := .venv-engines/.installed
+
+.PHONY: help demo test check fmt smoke soak-bulk engines clean
 
 help:
 	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
@@ -12,6 +14,8 @@ help:
 	@echo "make check   formatting, imports, types"
 	@echo "make smoke   the tests marked smoke, on every Python found and on the lowest dependencies, against the wheel"
 	@echo "make fmt     format the code"
+	@echo "make soak-bulk  100,000 requests through rerank_many, and a plot of the memory they take"
+	@echo "make engines    the examples for Daft and Ray Data, in an environment of their own"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,9 +42,21 @@ check: $(INSTALLED)
 smoke: $(INSTALLED)
 	$(BIN)/python scripts/smoke.py
 
+soak-bulk: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group plot
+	SOAK=100000 SOAK_PLOT=docs/bulk-memory.svg $(BIN)/python -m pytest --timeout 0 -k thousands tests/test_bulk_sync.py
+
+engines: $(ENGINES)
+	.venv-engines/bin/python -m pytest -k engine tests/test_docs.py
+
+$(ENGINES): pyproject.toml $(INSTALLED)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-engines
+	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python --editable '.[local]' --group engines
+	@touch $@
+
 fmt: $(INSTALLED)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-engines build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

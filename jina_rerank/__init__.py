@@ -27,9 +27,10 @@ from .errors import (
     UnprocessableEntityError,
 )
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse, Usage
+from .models import RerankOutcome, RerankRequest, RerankResponse, Usage
 from .results import RerankResult
 from .retry import RetryPolicy
+from .streams import RerankStream, SyncRerankStream
 from .sync import SyncRerankClient
 
 __all__ = [
@@ -51,13 +52,16 @@ __all__ = [
     "RequestTooLargeError",
     "RerankClient",
     "RerankError",
+    "RerankOutcome",
     "RerankRequest",
     "RerankResponse",
     "RerankResult",
+    "RerankStream",
     "ResponseFormatError",
     "RetryPolicy",
     "ServerError",
     "SyncRerankClient",
+    "SyncRerankStream",
     "TextDocument",
     "UnprocessableEntityError",
     "Usage",

@@ -61,23 +61,26 @@ def open_call(
         deadline = options.deadline
     else:
         check_seconds("deadline", deadline, InvalidRequestError)
-    call = _as_call(request, items, key=key, deadline=deadline, options=options)
-    if hosted:
-        _check_against_catalogue(call.wire)
-    return call
+    return as_call(request, items, key=key, deadline=deadline, options=options, hosted=hosted)
 
 
-def _as_call(
+def as_call(
     request: RerankRequest,
     items: Sequence[T],
     *,
-    key: Callable[[T], Document] | None,
+    key: Callable[[T], Document] | None = None,
     deadline: float | None,
     options: Options,
+    hosted: bool,
 ) -> Call[T]:
+    """A call from a request that is checked but for its documents, for which `items` are taken.
+
+    Raises:
+        InvalidRequestError: A document is none, or the hosted API is known to refuse the request.
+    """
     wire = wire_documents(items if key is None else [key(item) for item in items])
     sent = not_blank(wire)
-    return Call(
+    call = Call(
         documents=items,
         sent=sent,
         top_n=request.top_n,
@@ -92,6 +95,9 @@ def _as_call(
             deadline=deadline,
         ),
     )
+    if hosted:
+        _check_against_catalogue(call.wire)
+    return call
 
 
 def _check_against_catalogue(wire: WireRequest) -> None:
@@ -101,8 +107,8 @@ def _check_against_catalogue(wire: WireRequest) -> None:
         return
     wire.model = model.name  # the API takes the name without a prefix
     if model.replaced_by is not None:
-        # Four frames up: this function, open_call, the client's method, and its caller.
-        warnings.warn(f"{model.name} is deprecated by Jina; use {model.replaced_by}", DeprecationWarning, stacklevel=4)
+        # Five frames up: this function, as_call, open_call, the client's method, and its caller.
+        warnings.warn(f"{model.name} is deprecated by Jina; use {model.replaced_by}", DeprecationWarning, stacklevel=5)
     if not model.images and (is_image(wire.query) or any(map(is_image, wire.documents))):
         raise InvalidRequestError(f"documents: {model.name} reads no images; use jina-reranker-m0, or send texts")
 

@@ -2,7 +2,7 @@
 
 import copy
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -14,7 +14,7 @@ from .core import Core
 from .documents import Document, ImageDocument, Query, TextDocument
 from .endpoint import as_secret
 from .limits import RateLimit
-from .models import RerankResponse
+from .models import RerankRequest, RerankResponse
 from .options import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
@@ -26,11 +26,14 @@ from .options import (
     TransportName,
 )
 from .retry import RetryPolicy
+from .streams import OnProgress, RerankStream
+from .totals import Totals
 
 if TYPE_CHECKING:
     import httpx
 
 D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
+R = TypeVar("R", bound=RerankRequest)
 T = TypeVar("T")
 
 
@@ -204,6 +207,52 @@ class RerankClient:
             hosted=self.core.hosted,
         )
         return await self.core.perform(call)
+
+    def rerank_many(
+        self,
+        requests: Iterable[R] | AsyncIterable[R],
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> RerankStream[R]:
+        """Ranks any number of requests, several at once, as the outcomes are iterated over.
+
+        Requests are read lazily, at most four times `max_concurrency` further than outcomes are taken: ten million of
+        them need no more memory than a few hundred. A request that fails does not stop the others. Its deadline
+        begins when it is its turn.
+
+        Args:
+            requests: The requests, or a generator that makes them, also an async one. Each comes back in its outcome
+                as it is, so that a subclass can carry an id. A plain iterable that waits stops the event loop.
+            max_concurrency: How many are carried out at once; None, or a number above the client's, is the client's:
+                the lower of its `max_concurrency` and its `rate_limit`'s, or 100 where neither is stated.
+            ordered: True gives the outcomes in the order of the requests, False as they are ready.
+            progress: Called with each outcome, just before it is handed over. What it raises is raised by the loop.
+
+        Returns:
+            A stream of RerankOutcome. It can be left by a plain `break`; `async with` and `aclose()` end it at once.
+
+        Raises:
+            InvalidRequestError: An argument breaks a rule. A request that does so has it in its outcome instead.
+
+        Iterating raises what `requests` raises, and ClientClosedError if the client is closed, after the outcomes of
+        all that was read before.
+        """
+        return RerankStream(self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
+
+    def estimate_tokens(self, request: RerankRequest) -> int:
+        """About how many tokens a request will be billed for, told from its bytes before it is sent.
+
+        Raises:
+            InvalidRequestError: The hosted API is known to refuse it.
+        """
+        return self.core.estimate_tokens(request)
+
+    @property
+    def totals(self) -> Totals:
+        """What the calls of this client and its clones have cost so far."""
+        return self.core.totals
 
     def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
         """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.

@@ -4,13 +4,13 @@ import os
 import platform
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
 
 from pydantic import SecretStr
 
 from ._stack import Send
-from ._stack.connections import Connections
+from ._stack.connections import Connections, LoopState
 from ._stack.fallback import Incident, with_fallback
 from ._stack.governing import with_concurrency, with_governor
 from ._stack.hedging import HedgeAllowance, with_hedge
@@ -20,14 +20,17 @@ from ._stack.splitting import with_parts
 from ._stack.timing import with_deadline, with_timeout
 from ._stack.transports import transport_opener
 from ._version import __version__
-from .call import Call, respond
+from .call import Call, as_call, respond
 from .catalog import DEFAULT_MODEL, Scoring
+from .documents import Document
 from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import RerankError
 from .limits import RateLimit
-from .models import RerankResponse
+from .models import RerankRequest, RerankResponse
 from .options import Fallback, OptionOverrides, Options, TransportName
 from .retry import RetryPolicy, RetryQuota
+from .tokens import estimate_tokens
+from .totals import Account, Totals, list_price
 
 if TYPE_CHECKING:
     import httpx
@@ -48,6 +51,7 @@ class Shared:
 
     endpoint: Endpoint
     connections: Connections
+    account: Account = field(default_factory=Account)
     hedges: HedgeAllowance = field(default_factory=HedgeAllowance)
     incident: Incident = field(default_factory=Incident)
     quotas: dict[int, RetryQuota] = field(default_factory=dict[int, RetryQuota])
@@ -154,6 +158,45 @@ class Core:
         options = self.options.overridden(overrides, has_key=self._endpoint.api_key is not None)
         return type(self)(self._shared, options, closes=False)
 
+    def with_account(self) -> Self:
+        """A core over the same connections, whose calls are also added up apart."""
+        return type(self)(replace(self._shared, account=Account(self._shared.account)), self.options, closes=False)
+
+    @property
+    def totals(self) -> Totals:
+        """What the calls of this core have cost."""
+        return self._shared.account.totals
+
+    def open(self, request: RerankRequest) -> Call[Document]:
+        """The call that a request stands for, with this client's model and deadline.
+
+        Raises:
+            InvalidRequestError: The hosted API is known to refuse it.
+        """
+        deadline, hosted = self.options.deadline, self.hosted
+        return as_call(request, request.documents, deadline=deadline, options=self.options, hosted=hosted)
+
+    def estimate_tokens(self, request: RerankRequest) -> int:
+        """About how many tokens a request will be billed for.
+
+        Raises:
+            InvalidRequestError: The hosted API is known to refuse it.
+        """
+        call = self.open(request)
+        if not call.sent:
+            return 0
+        wire = call.wire
+        length = wire.max_doc_length
+        return estimate_tokens(wire.query, wire.documents, model=wire.model, max_doc_length=length)
+
+    def here(self) -> LoopState:
+        """The state of the running event loop.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        return self._connections.here()
+
     async def perform(self, call: Call[T]) -> RerankResponse[T]:
         """Carries a call out.
 
@@ -163,11 +206,15 @@ class Core:
         if not call.sent:
             self._connections.check_open()
             return respond(call, None)
+        tally = call.wire.tally
         try:
             ranking = await self._send(call.wire)
         except RerankError as error:
-            error.attempts = call.wire.tally.attempts
+            error.attempts = tally.attempts
             raise
+        finally:  # a call that is cancelled has cost something too
+            price = list_price(call.wire.model, tally.tokens)
+            self._shared.account.add(Totals(1, tally.attempts, tally.tokens, price))
         return respond(call, ranking)
 
     async def aclose(self) -> None:

@@ -165,8 +165,52 @@ class RerankResponse(Generic[T_co]):
             "calls": self.calls,
             "strategy": self.strategy,
             "degraded": self.degraded,
-            "cause": None if self.cause is None else {"type": type(self.cause).__name__, **vars(self.cause)},
+            "cause": _error_fields(self.cause),
             "headers": self.headers,
             "extra": self.extra,
         }
         return cast(dict[str, Any], to_jsonable_python(data, fallback=str, bytes_mode="base64"))
+
+
+R = TypeVar("R", bound=RerankRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class RerankOutcome(Generic[R]):
+    """What became of one request of `rerank_many`: a response, or the error that it ended with."""
+
+    index: int
+    """The request's position in the order in which they were read, from 0."""
+    request: R
+    """The caller's own object."""
+    response: RerankResponse[Document] | None = None
+    """The ranking; None if it failed."""
+    error: RerankError | None = None
+    """Why there is no ranking; None if there is one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The outcome as data that `json.dumps` takes, with the fields of the request and of the response."""
+        return {
+            "index": self.index,
+            "request": to_jsonable_python(self.request, fallback=str, bytes_mode="base64"),
+            "response": None if self.response is None else self.response.to_dict(),
+            "error": _error_fields(self.error),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """How far `rerank_many` is, at the moment at which an outcome is handed over."""
+
+    read: int
+    """Requests read so far."""
+    done: int
+    """Outcomes handed over, this one included."""
+    failed: int
+    """How many of these are errors."""
+    elapsed: float
+    """Seconds since the first outcome was asked for."""
+
+
+def _error_fields(error: RerankError | None) -> dict[str, Any] | None:
+    return None if error is None else {"type": type(error).__name__, **vars(error)}

@@ -6,7 +6,7 @@ import logging
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -21,7 +21,7 @@ from .documents import Document, ImageDocument, Query, TextDocument
 from .endpoint import as_secret
 from .errors import ConfigurationError
 from .limits import RateLimit
-from .models import RerankResponse
+from .models import RerankRequest, RerankResponse
 from .options import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
@@ -33,11 +33,14 @@ from .options import (
     TransportName,
 )
 from .retry import RetryPolicy
+from .streams import OnProgress, SyncRerankStream
+from .totals import Totals
 
 if TYPE_CHECKING:
     import httpx
 
 D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
+R = TypeVar("R", bound=RerankRequest)
 T = TypeVar("T")
 
 _logger = logging.getLogger("jina_rerank")
@@ -173,6 +176,37 @@ class SyncRerankClient:
             hosted=self.core.hosted,
         )
         return background.run(self.core.perform(call), deadline=call.wire.deadline)
+
+    def rerank_many(
+        self,
+        requests: Iterable[R],
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> SyncRerankStream[R]:
+        """Ranks any number of requests, several at once: RerankClient.rerank_many, blocking.
+
+        Arguments, outcomes and errors are the same. `requests` is advanced, and `progress` called, in the thread that
+        iterates over the stream.
+        """
+        _mention_running_loop()
+        return SyncRerankStream(
+            self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress
+        )
+
+    def estimate_tokens(self, request: RerankRequest) -> int:
+        """About how many tokens a request will be billed for, told from its bytes before it is sent.
+
+        Raises:
+            InvalidRequestError: The hosted API is known to refuse it.
+        """
+        return self.core.estimate_tokens(request)
+
+    @property
+    def totals(self) -> Totals:
+        """What the calls of this client and its clones have cost so far."""
+        return self.core.totals
 
     def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
         """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.

@@ -4,7 +4,7 @@ The answer's shape is that of the hosted API, or of any server that speaks its w
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import gt, itemgetter
@@ -30,6 +30,12 @@ class Tally:
     """The 429 after which a request was still waiting when its call ended."""
     place: int | None = None
     """When it first had to wait for its turn, as a number; what is sent again keeps it."""
+    tokens: int = 0
+    """Tokens that answers have said to be billed."""
+    patient: bool = False
+    """Whether the deadline begins only when the first request goes out, as in a batch that waits for its key."""
+    begin: Callable[[], None] | None = None
+    """Begins the deadline of a patient call; None once it has begun."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,9 @@ from jina_rerank.emulator import serve
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+ENGINES = {"bulk_daft": "daft", "bulk_ray": "ray"}
+"""The examples that need an engine: `make engines` installs them and runs these."""
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ENGINES)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,16 @@ def test_each_example_runs_and_is_short(example: Path, emulator: str, monkeypatc
     assert (done.returncode, done.stderr) == (0, "")
     assert EXPECTED[example.stem] in done.stdout
     assert len(example.read_text().splitlines()) < 40
+
+
+@pytest.mark.parametrize("example", ENGINES)
+def test_each_example_for_an_engine_runs_and_is_short(example: str, emulator: str) -> None:
+    pytest.importorskip(ENGINES[example])
+    path = ROOT / "examples" / f"{example}.py"
+    environment = {**os.environ, "JINA_API_KEY": "jina_test", "JINA_RERANK_BASE_URL": emulator}
+    done = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, timeout=110)
+    assert "40 claims, 0 errors" in done.stdout, done.stderr
+    assert len(path.read_text().splitlines()) < 40
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:

@@ -17,6 +17,7 @@ from jina_rerank import (
     RateLimitError,
     RerankClient,
     RerankError,
+    RerankRequest,
     RetryPolicy,
     ServerError,
 )
@@ -546,3 +547,16 @@ async def test_a_policy_without_pauses_still_pauses_while_it_is_refused() -> Non
         with pytest.raises(RateLimitError):
             await client.rerank("q", ["a"], deadline=10)
     assert 50 < len(server.arrivals) < 1_000
+
+
+@pytest.mark.anyio
+async def test_a_batch_on_a_free_key_loses_nothing_although_it_takes_longer_than_a_deadline() -> None:
+    requests = [
+        RerankRequest(query=claim.text, documents=[abstract.text for abstract in claim.candidates])
+        for claim in claims()
+    ]
+    http_client, start = httpx.AsyncClient(transport=FreeKey()), anyio.current_time()
+    async with RerankClient("jina_key", http_client=http_client, deadline=60) as client:
+        outcomes = [outcome async for outcome in client.rerank_many(requests * 2)]
+    assert anyio.current_time() - start > 60
+    assert [outcome.error for outcome in outcomes] == [None] * len(requests) * 2

@@ -94,6 +94,9 @@ def with_governor(
         if not governor.enter(turn, anyio.current_time()):
             turn.patience = policy.max_retry_after
             await _queue(governor, turn, request)
+        if request.tally.begin is not None:
+            request.tally.begin()
+            request.tally.begin = None
         somebody_waits = False
         try:
             ranking = await send(request)

@@ -84,6 +84,8 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         if isinstance(outcome, RerankError):
             # Raised out here, so that no context of it holds the HTTP request, and with that the key.
             raise outcome
+        if outcome.usage is not None:
+            request.tally.tokens += outcome.usage.total_tokens
         return outcome
 
     return send_once

@@ -1,31 +1,38 @@
-"""Does something later on the running event loop, without a task that anybody must wait for."""
+"""Starts things on the running event loop that nobody waits for: on asyncio, or as a system task of trio."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from contextvars import copy_context
+from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import current_token
 
-_running: Final[set["asyncio.Task[None]"]] = set()
+_running: Final[set["asyncio.Task[Any]"]] = set()
 """An event loop holds its tasks weakly."""
+
+
+def spawn(function: Callable[..., Any], *arguments: Any) -> None:
+    """Runs an async function, which must not fail, in a task of its own."""
+    loop = current_token().native_token
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        task = loop.create_task(function(*arguments))
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+        return
+    import trio  # noqa: PLC0415  # no dependency: it is there where it runs
+
+    trio.lowlevel.spawn_system_task(function, *arguments, context=copy_context())
 
 
 def call_later(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
     """Runs `action`, which must not fail, after `seconds`, if the event loop still runs then."""
     loop = current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):
-        loop.call_later(seconds, _start, action)
-        return
-    import trio  # noqa: PLC0415  # it is there: it runs
-
-    trio.lowlevel.spawn_system_task(_after, seconds, action)
-
-
-def _start(action: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.get_running_loop().create_task(_after(0, action))
-    _running.add(task)
-    task.add_done_callback(_running.discard)
+        # A timer is dropped without a word when the loop ends; a task that still sleeps would be complained of.
+        loop.call_later(seconds, spawn, action)
+    else:
+        spawn(_after, seconds, action)
 
 
 async def _after(seconds: float, action: Callable[[], Awaitable[None]]) -> None:

@@ -30,6 +30,9 @@ def with_deadline(send: Send, connections: Connections, url: str) -> Send:
         state = connections.here()
         seconds = math.inf if request.deadline is None else request.deadline
         with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
+            if request.tally.patient:
+                scope.deadline = math.inf
+                request.tally.begin = lambda: setattr(scope, "deadline", anyio.current_time() + seconds)
             state.calls.add(scope)
             try:
                 return await send(request)

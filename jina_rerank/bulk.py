@@ -1,0 +1,112 @@
+"""Bulk reranking: what `rerank_many` returns, and `Reranker`, for the engines that map functions over tables.
+
+An engine (Ray Data, Daft, Spark, a process pool) has workers of its own, reads, writes and resumes. What it needs is a
+function that it can send to them, from a batch of rows to a batch of rows: that is a `Reranker`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+from .errors import ConfigurationError, InvalidRequestError, RerankError
+from .models import BatchProgress, RerankOutcome, RerankRequest, build_request
+from .streams import OnProgress, RerankStream, SyncRerankStream
+from .sync import SyncRerankClient
+from .totals import Totals
+
+__all__ = ["BatchProgress", "OnProgress", "RerankOutcome", "RerankStream", "Reranker", "SyncRerankStream", "Totals"]
+
+ADDED: Final = ("indices", "scores", "error")
+"""The columns that a Reranker adds."""
+
+
+class Reranker:
+    """Ranks the rows of a table: a function that can be pickled, from a batch of columns to a batch of columns.
+
+    It makes its client where it is called, once in each process, and keeps it there for all its copies. Calls from any
+    number of threads share it.
+
+    Args:
+        make_client: Makes the client. It is sent to the workers, so it must pickle: the class itself, a function of a
+            module, a `functools.partial`. The key is best read where the client is made, as the class does from
+            JINA_API_KEY: a key inside a `partial` is in every pickle.
+        query: The column with the queries.
+        documents: The column with a list of candidates for each query.
+        top_n: How many of the best to keep; None means all.
+
+    Raises:
+        ConfigurationError: `make_client` is no function.
+        InvalidRequestError: `top_n` is no positive integer.
+    """
+
+    def __init__(
+        self,
+        make_client: Callable[[], SyncRerankClient] = SyncRerankClient,
+        *,
+        query: str = "query",
+        documents: str = "documents",
+        top_n: int | None = None,
+    ) -> None:
+        if not callable(make_client):
+            raise ConfigurationError("make_client: expected a function that makes a client, which itself cannot travel")
+        build_request(query="a", documents=[], top_n=top_n)  # refuses a wrong top_n here, and not in every row
+        self._make_client = make_client
+        self._query = query
+        self._documents = documents
+        self._top_n = top_n
+        self._id = uuid4().hex
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch with three more columns: what `rerank_many` made of each row, all rows at once.
+
+        Args:
+            batch: Columns of equal length by name, as lists or arrays.
+
+        Returns:
+            The columns given, and `indices` (the positions of the ranked documents in the row's list, best first),
+            `scores` (one for each index), and `error` (None, or the text of the RerankError of this row, with no
+            indices and scores).
+
+        Raises:
+            InvalidRequestError: A column is missing, is there already, or is of another length.
+        """
+        for name in (self._query, self._documents):
+            if name not in batch:
+                raise InvalidRequestError(f"batch: it has no column {name!r}, but {', '.join(map(str, batch))}")
+        if len(batch[self._query]) != len(batch[self._documents]):
+            raise InvalidRequestError(f"batch: {self._query!r} and {self._documents!r} are not of one length")
+        if taken := [name for name in ADDED if name in batch]:
+            raise InvalidRequestError(f"batch: it has a column {taken[0]!r} already; rename it, or leave it out")
+        added: dict[str, list[Any]] = {name: [] for name in ADDED}
+        for row in self._rows(batch[self._query], batch[self._documents]):
+            for name, value in zip(ADDED, row, strict=True):
+                added[name].append(value)
+        return {**batch, **added}
+
+    @property
+    def client(self) -> SyncRerankClient:
+        """The client in this process, which all copies share."""
+        client = _clients.get(self._id)
+        return client if client is not None else _clients.setdefault(self._id, self._make_client())
+
+    def _rows(self, queries: Iterable[Any], documents: Iterable[Any]) -> Iterator[tuple[list[int], list[float], Any]]:
+        built = [self._built(query, candidates) for query, candidates in zip(queries, documents, strict=True)]
+        with self.client.rerank_many([request for request in built if isinstance(request, RerankRequest)]) as outcomes:
+            for request in built:
+                outcome = next(outcomes) if isinstance(request, RerankRequest) else None
+                if outcome is not None and outcome.response is not None:
+                    results = outcome.response.results
+                    yield [result.index for result in results], [result.relevance_score for result in results], None
+                else:
+                    yield [], [], str(request if outcome is None else outcome.error)
+
+    def _built(self, query: Any, documents: Any) -> RerankRequest | RerankError:
+        try:
+            return build_request(query=query, documents=documents, top_n=self._top_n)
+        except InvalidRequestError as error:
+            return error
+
+
+_clients: Final[dict[str, SyncRerankClient]] = {}
+"""Those of this process, by Reranker. Engines unpickle a function for every batch; its connections are to stay open. A
+client that nobody closes delays no exit."""

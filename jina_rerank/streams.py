@@ -1,0 +1,225 @@
+"""What rerank_many returns: outcomes to iterate over, awaited or blocking."""
+
+import weakref
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Final, Generic, Self, TypeAlias, TypeVar
+
+import anyio.lowlevel
+from pydantic import BaseModel
+
+from ._background import background
+from ._stack.connections import CLOSING_SECONDS
+from .batch import Batch
+from .core import Core
+from .errors import InvalidRequestError
+from .models import BatchProgress, RerankOutcome, RerankRequest
+from .options import Options
+from .totals import Totals
+
+R = TypeVar("R", bound=RerankRequest)
+
+DEFAULT_WORKERS: Final = 100
+"""Requests of a batch in flight at once where no limit is stated: as many as a client goes up to by itself."""
+
+OnProgress: TypeAlias = Callable[[BatchProgress], object]
+"""Called with every outcome, just before it is handed over, in the task or thread that iterates."""
+
+
+class _Stream(Generic[R]):
+    """What both streams have in common."""
+
+    def __init__(self, core: Core, *, max_concurrency: int | None, ordered: bool, progress: OnProgress | None) -> None:
+        self._core = core.with_account()
+        self._workers = _workers(max_concurrency, core.options)
+        self._ordered = ordered
+        self._progress = progress
+        self._batch: Batch[R] | None = None
+        self._closed = False
+
+    @property
+    def totals(self) -> Totals:
+        """What the requests of this stream have cost so far."""
+        return self._core.totals
+
+    def _begin(self, requests: AsyncIterable[R] | Iterable[R] | None) -> Batch[R]:
+        """The batch, begun on the running event loop."""
+        batch = self._batch = Batch(self._core, requests, workers=self._workers, ordered=self._ordered)
+        # The batch does not know its stream, so that it ends when the stream is dropped.
+        weakref.finalize(self, batch.tasks.cancel_soon).atexit = False
+        return batch
+
+    def _report(self, batch: Batch[R]) -> None:
+        if self._progress is not None:
+            self._progress(batch.progress)
+
+    def __repr__(self) -> str:
+        done = self._batch.progress.done if self._batch else 0
+        return f"<{type(self).__name__}: {done} outcomes taken{', closed' if self._closed else ''}>"
+
+
+class RerankStream(_Stream[R]):
+    """The outcomes of `RerankClient.rerank_many`, for `async for`.
+
+    Requests are read, sent and ranked by tasks that the stream keeps on the event loop, from the first outcome that is
+    asked for. They end when all is done, or when the stream or its client is closed, or the stream is dropped: so a
+    loop may be left by `break`. An async generator of requests is advanced, and in the end closed, in one of them.
+
+    A stream that is kept can be iterated over again, and goes on where it was. It stays on its event loop.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        requests: AsyncIterable[R] | Iterable[R],
+        *,
+        max_concurrency: int | None,
+        ordered: bool,
+        progress: OnProgress | None,
+    ) -> None:
+        super().__init__(core, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
+        _check_requests(requests, AsyncIterable, Iterable)
+        self._requests = requests
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RerankOutcome[R]:
+        await anyio.lowlevel.checkpoint()  # also where outcomes are ready, others have their turn
+        if not self._closed:
+            batch = self._batch or self._begin(self._requests)
+            batch.check_here()
+            outcome = await batch.take()
+            if outcome is not None:
+                self._report(batch)
+                return outcome
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Ends the stream: what is under way is cancelled, and outcomes that were not taken are gone."""
+        self._closed = True
+        if self._batch is not None:
+            await self._batch.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class SyncRerankStream(_Stream[R]):
+    """The outcomes of `SyncRerankClient.rerank_many`, for `for`.
+
+    The iterable of requests is advanced in the thread that iterates over the stream, and only while that thread asks
+    for an outcome; they are sent and ranked on the background loop meanwhile. All of it ends when all is done, or when
+    the stream or its client is closed, or the stream is dropped, or Ctrl-C interrupts the wait for an outcome: so a
+    loop may be left by `break`.
+
+    A stream that is kept can be iterated over again, and goes on where it was. It is for one thread at a time.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        requests: Iterable[R],
+        *,
+        max_concurrency: int | None,
+        ordered: bool,
+        progress: OnProgress | None,
+    ) -> None:
+        super().__init__(core, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
+        _check_requests(requests, Iterable)
+        self._unread: Iterator[R] | None = iter(requests)
+        self._failure: Exception | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> RerankOutcome[R]:
+        try:
+            outcome = self._next()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C
+                self._closed = True
+                if self._batch is not None:
+                    self._batch.tasks.cancel_soon()
+            raise
+        if outcome is None:
+            raise StopIteration
+        return outcome
+
+    def close(self) -> None:
+        """Ends the stream: what is under way is cancelled, and outcomes that were not taken are gone."""
+        self._closed = True
+        if self._batch is not None and background.started:
+            background.run(self._batch.aclose(), deadline=CLOSING_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _next(self) -> RerankOutcome[R] | None:
+        while not self._closed:
+            # One request in, one outcome out: more are read only while no outcome is there.
+            read = self._read()
+            outcome = background.run(self._exchange(read), deadline=None)
+            if outcome is not None and self._batch is not None:
+                self._report(self._batch)
+                return outcome
+            if not read:
+                break
+        return None
+
+    def _read(self) -> list[R]:
+        """The next request, if there is one, and room for it."""
+        if self._unread is None or (self._batch is not None and not self._batch.has_room):
+            return []
+        try:
+            return [next(self._unread)]
+        except StopIteration:
+            self._unread = None
+        except Exception as error:  # noqa: BLE001  # it is raised again after the outcomes of what was read before
+            self._unread, self._failure = None, error
+        return []
+
+    async def _exchange(self, read: list[R]) -> RerankOutcome[R] | None:
+        """On the background loop: hands over what was read, and takes an outcome; waits for it if nothing was read."""
+        batch = self._batch or self._begin(None)
+        batch.check_here()
+        for request in read:
+            batch.put(request)
+        if self._unread is None:
+            batch.end(self._failure)
+        return batch.take_ready() if read else await batch.take()
+
+
+def _workers(max_concurrency: object, options: Options) -> int:
+    """The lowest of all limits that are stated."""
+    if max_concurrency is not None and (
+        isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1
+    ):
+        raise InvalidRequestError(
+            f"max_concurrency: expected a positive integer, or None for what the client allows; got {max_concurrency!r}"
+        )
+    of_key = None if options.rate_limit is None else options.rate_limit.concurrency
+    stated = [limit for limit in (max_concurrency, options.max_concurrency, of_key) if limit is not None]
+    return min(stated, default=DEFAULT_WORKERS)
+
+
+_SINGLE: Final = (str, bytes, bytearray, Mapping, BaseModel)
+
+
+def _check_requests(requests: object, *kinds: type) -> None:
+    kind = type(requests).__name__
+    if isinstance(requests, _SINGLE):
+        raise InvalidRequestError(f"requests: expected an iterable of RerankRequest, got one {kind}; put it in a list")
+    if not isinstance(requests, kinds):
+        way_out = "; RerankClient takes it" if isinstance(requests, AsyncIterable) else ""
+        raise InvalidRequestError(f"requests: expected an iterable of RerankRequest, got {kind}{way_out}")

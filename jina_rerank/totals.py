@@ -1,0 +1,64 @@
+"""What calls have cost: added up for a client, and for each batch."""
+
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Final, Self
+
+from .catalog import find_model
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What was spent up to a moment."""
+
+    requests: int = 0
+    """Rankings asked for, those that failed included. What was refused before it was sent is not counted."""
+    attempts: int = 0
+    """HTTP requests sent for them: also retries, refused ones and those of cancelled calls."""
+    tokens: int = 0
+    """Tokens billed, as far as the server tells them in its answers."""
+    price: float = 0.0
+    """US dollars for these tokens at the hosted API's list price; a model that the catalogue does not list counts as
+    free. A server of your own bills nothing: there it is what the hosted API would have."""
+
+    def __add__(self, other: Self) -> "Totals":
+        return Totals(
+            self.requests + other.requests,
+            self.attempts + other.attempts,
+            self.tokens + other.tokens,
+            self.price + other.price,
+        )
+
+
+def list_price(model: str, tokens: int) -> float:
+    """US dollars for `tokens` of `model`, by the catalogue; 0.0 for a model that it does not list."""
+    known = find_model(model)
+    return 0.0 if known is None else known.price_per_million_tokens * tokens / 1_000_000
+
+
+class Account:
+    """Adds up totals, from any number of threads.
+
+    Each thread has a sum of its own, which it alone replaces: there is no lock that a fork could leave taken.
+    """
+
+    __slots__ = ("_parent", "_sums")
+
+    def __init__(self, parent: "Account | None" = None) -> None:
+        self._parent = parent
+        self._sums: dict[int, Totals] = {}
+
+    def add(self, spent: Totals) -> None:
+        """Adds to this account and to that which it is part of."""
+        thread = get_ident()
+        self._sums[thread] = self._sums.get(thread, _NOTHING) + spent
+        if self._parent is not None:
+            self._parent.add(spent)
+
+    @property
+    def totals(self) -> Totals:
+        """All that was added up to now."""
+        return sum(list(self._sums.values()), start=_NOTHING)
+
+
+_NOTHING: Final = Totals()
