@@ -3,16 +3,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH := full
+PEERS := .venv-bench/.installed
 
 ENGINES := .venv-engines/.installed
 
-.PHONY: help demo test check fmt smoke soak-bulk engines clean
+.PHONY: help demo test check fmt smoke bench soak-bulk engines clean
 
 help:
 	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
 	@echo "make test    all tests, with coverage"
 	@echo "make check   formatting, imports, types"
 	@echo "make smoke   the tests marked smoke, on every Python found and on the lowest dependencies, against the wheel"
+	@echo "make bench   speed beside other clients, into docs/benchmarks.md; BENCH=quick is a rough run, into build/"
 	@echo "make fmt     format the code"
 	@echo "make soak-bulk  100,000 requests through rerank_many, and a plot of the memory they take"
 	@echo "make engines    the examples for Daft and Ray Data, in an environment of their own"
@@ -54,9 +57,18 @@ $(ENGINES): pyproject.toml $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python --editable '.[local]' --group engines
 	@touch $@
 
+$(PEERS): benchmarks/requirements.txt $(INSTALLED)
+	test -x .venv-bench/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-bench
+	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --requirements benchmarks/requirements.txt
+	@touch $@
+
+bench: $(PEERS)
+	.venv-bench/bin/python -m benchmarks $(BENCH)
+
 fmt: $(INSTALLED)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-engines build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-bench .venv-engines build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .import_linter_cache

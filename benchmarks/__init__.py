@@ -1,0 +1,1 @@
+"""Measures this client beside its peers: `make bench`. docs/benchmarks.md is what comes out."""
