@@ -214,7 +214,7 @@ class Core:
             raise
         finally:  # a call that is cancelled has cost something too
             price = list_price(call.wire.model, tally.tokens)
-            self._shared.account.add(Totals(1, tally.attempts, tally.tokens, price))
+            self._shared.account.add(attempts=tally.attempts, tokens=tally.tokens, price=price)
         return respond(call, ranking)
 
     async def aclose(self) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from threading import get_ident
-from typing import Final, Self
 
 from .catalog import find_model
 
@@ -21,14 +20,6 @@ class Totals:
     """US dollars for these tokens at the hosted API's list price; a model that the catalogue does not list counts as
     free. A server of your own bills nothing: there it is what the hosted API would have."""
 
-    def __add__(self, other: Self) -> "Totals":
-        return Totals(
-            self.requests + other.requests,
-            self.attempts + other.attempts,
-            self.tokens + other.tokens,
-            self.price + other.price,
-        )
-
 
 def list_price(model: str, tokens: int) -> float:
     """US dollars for `tokens` of `model`, by the catalogue; 0.0 for a model that it does not list."""
@@ -36,29 +27,48 @@ def list_price(model: str, tokens: int) -> float:
     return 0.0 if known is None else known.price_per_million_tokens * tokens / 1_000_000
 
 
+@dataclass(slots=True)
+class _Sum:
+    """Totals that one thread adds to."""
+
+    requests: int = 0
+    attempts: int = 0
+    tokens: int = 0
+    price: float = 0.0
+
+
 class Account:
     """Adds up totals, from any number of threads.
 
-    Each thread has a sum of its own, which it alone replaces: there is no lock that a fork could leave taken.
+    Each thread has a sum of its own, which it alone changes: there is no lock that a fork could leave taken.
     """
 
     __slots__ = ("_parent", "_sums")
 
     def __init__(self, parent: "Account | None" = None) -> None:
         self._parent = parent
-        self._sums: dict[int, Totals] = {}
+        self._sums: dict[int, _Sum] = {}
 
-    def add(self, spent: Totals) -> None:
-        """Adds to this account and to that which it is part of."""
+    def add(self, *, attempts: int, tokens: int, price: float) -> None:
+        """Adds a request to this account and to that which it is part of."""
         thread = get_ident()
-        self._sums[thread] = self._sums.get(thread, _NOTHING) + spent
+        own = self._sums.get(thread)
+        if own is None:
+            own = self._sums[thread] = _Sum()
+        own.requests += 1
+        own.attempts += attempts
+        own.tokens += tokens
+        own.price += price
         if self._parent is not None:
-            self._parent.add(spent)
+            self._parent.add(attempts=attempts, tokens=tokens, price=price)
 
     @property
     def totals(self) -> Totals:
         """All that was added up to now."""
-        return sum(list(self._sums.values()), start=_NOTHING)
-
-
-_NOTHING: Final = Totals()
+        sums = list(self._sums.values())
+        return Totals(
+            requests=sum(own.requests for own in sums),
+            attempts=sum(own.attempts for own in sums),
+            tokens=sum(own.tokens for own in sums),
+            price=sum(own.price for own in sums),
+        )

@@ -33,15 +33,36 @@ class Lane(httpx.AsyncHTTPTransport):
 
     def __init__(self, connection: _Connection) -> None:
         super().__init__(verify=_unused_tls_context())
-        # One connection of httpcore has the same two methods as a pool, and none of its queues and locks.
+        # One connection of httpcore has the same two methods as a pool, and none of its queues.
         self._pool = cast(Any, connection)
         self._connection = connection
+        self._unlocked: Any = None
+
+    def unlock(self) -> None:
+        """Takes httpcore's locks away, once it is connected. Here a connection has one user at a time; and taking one
+        of anyio's locks makes the event loop go round, four times a call."""
+        if isinstance(self._connection, httpcore.AsyncHTTPConnection):
+            connected = getattr(self._connection, "_connection", None)
+            if connected is not None and connected is not self._unlocked:
+                vars(self._connection)["_request_lock"] = vars(connected)["_state_lock"] = _NO_LOCK
+                self._unlocked = connected
 
     def is_reusable(self) -> bool:
         """Whether it can carry another request: it has not been closed, by this side or by the server."""
         if isinstance(self._connection, httpcore.AsyncHTTPConnection):
             return self._connection.is_idle() and not self._connection.has_expired()
         return True  # the pool of a proxy looks after that itself
+
+
+class _NoLock:
+    async def __aenter__(self) -> None:
+        """Waits for nobody."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Lets nobody go."""
+
+
+_NO_LOCK: Final = _NoLock()
 
 
 class Lanes:
@@ -81,6 +102,7 @@ class Lanes:
         if self._closed or len(self._free) >= MAX_IDLE_LANES:
             await _close(lane)
             return
+        lane.unlock()
         self._free.append((time.monotonic(), lane))
         if not self._sweeping:
             self._sweeping = True

@@ -16,9 +16,7 @@ def spawn(function: Callable[..., Any], *arguments: Any) -> None:
     """Runs an async function, which must not fail, in a task of its own."""
     loop = current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):
-        task = loop.create_task(function(*arguments))
-        _running.add(task)
-        task.add_done_callback(_running.discard)
+        _spawn_on(loop, function, *arguments)
         return
     import trio  # noqa: PLC0415  # no dependency: it is there where it runs
 
@@ -30,9 +28,15 @@ def call_later(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
     loop = current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):
         # A timer is dropped without a word when the loop ends; a task that still sleeps would be complained of.
-        loop.call_later(seconds, spawn, action)
+        loop.call_later(seconds, _spawn_on, loop, action)
     else:
         spawn(_after, seconds, action)
+
+
+def _spawn_on(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arguments: Any) -> None:
+    task = loop.create_task(function(*arguments))
+    _running.add(task)
+    task.add_done_callback(_running.discard)
 
 
 async def _after(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
