@@ -8,7 +8,7 @@ PEERS := .venv-bench/.installed
 
 ENGINES := .venv-engines/.installed
 
-.PHONY: help demo test check fmt smoke bench soak-bulk engines clean
+.PHONY: help demo test check fmt smoke bench soak engines clean
 
 help:
 	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
@@ -17,7 +17,7 @@ help:
 	@echo "make smoke   the tests marked smoke, on every Python found and on the lowest dependencies, against the wheel"
 	@echo "make bench   speed beside other clients, into docs/benchmarks.md; BENCH=quick is a rough run, into build/"
 	@echo "make fmt     format the code"
-	@echo "make soak-bulk  100,000 requests through rerank_many, and a plot of the memory they take"
+	@echo "make soak    100,000 requests through rerank_many, and a plot of the memory they take"
 	@echo "make engines    the examples for Daft and Ray Data, in an environment of their own"
 
 $(INSTALLED): pyproject.toml
@@ -45,7 +45,7 @@ check: $(INSTALLED)
 smoke: $(INSTALLED)
 	$(BIN)/python scripts/smoke.py
 
-soak-bulk: $(INSTALLED)
+soak: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group plot
 	SOAK=100000 SOAK_PLOT=docs/bulk-memory.svg $(BIN)/python -m pytest --timeout 0 -k thousands tests/test_bulk_sync.py
 
