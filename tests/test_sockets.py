@@ -86,8 +86,9 @@ async def test_an_answer_that_is_always_cut_is_a_typed_error(raw_server: RawServ
     raw_server.plays = [cut]
     with pytest.raises((APIConnectionError, ResponseFormatError)) as caught:
         await rerank(raw_server)
-    assert caught.value.attempts == len(raw_server.requests)
-    assert caught.value.attempts == (2 if isinstance(caught.value, ResponseFormatError) else 3)
+    # An attempt more, if a connection was used again before its end had arrived here.
+    assert caught.value.attempts in (len(raw_server.requests), len(raw_server.requests) + 1)
+    assert len(raw_server.requests) == (2 if isinstance(caught.value, ResponseFormatError) else 3)
     assert "jina_key" not in str(caught.value)
 
 
@@ -176,11 +177,18 @@ async def test_a_server_that_closes_after_each_answer_costs_no_call(raw_server: 
 
 
 async def test_a_cancelled_call_takes_its_connection_with_it(raw_server: RawServer) -> None:
-    raw_server.plays = [silence, send(GOOD)]
+    arrived = threading.Event()
+
+    def play(connection: socket.socket) -> None:
+        arrived.set()
+        silence(connection)
+
+    raw_server.plays = [play, send(GOOD)]
     async with connect(base_url=raw_server.url) as client:
-        with anyio.move_on_after(0.2) as scope:
-            await client.rerank("q", ["a", "b"])
-        assert scope.cancelled_caught
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.rerank, "q", ["a", "b"])
+            assert await anyio.to_thread.run_sync(arrived.wait, 15)
+            tasks.cancel_scope.cancel()
         assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 5)
         assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
     assert raw_server.connections == 2
