@@ -71,7 +71,7 @@ class Lanes:
     def __init__(self, open_lane: Callable[[], Lane]) -> None:
         self._open_lane = open_lane
         self._free: deque[tuple[float, Lane]] = deque()
-        self._sweeping = False
+        self._call_off_sweep: Callable[[], None] | None = None
         self._closed = False
 
     async def exchange(self, request: httpx.Request, /) -> Answer:
@@ -87,6 +87,8 @@ class Lanes:
 
     async def aclose(self) -> None:
         self._closed = True
+        if self._call_off_sweep is not None:
+            self._call_off_sweep()
         while self._free:
             await _close(self._free.pop()[1])
 
@@ -104,18 +106,17 @@ class Lanes:
             return
         lane.unlock()
         self._free.append((time.monotonic(), lane))
-        if not self._sweeping:
-            self._sweeping = True
-            call_later(KEEPALIVE_SECONDS, self._sweep)
+        if self._call_off_sweep is None:
+            self._call_off_sweep = call_later(KEEPALIVE_SECONDS, self._sweep)
 
     async def _sweep(self) -> None:
         """Closes what nobody has used for a while, so that a quiet client holds no sockets."""
         now = time.monotonic()
         while self._free and now - self._free[0][0] >= KEEPALIVE_SECONDS:
             await _close(self._free.popleft()[1])
-        self._sweeping = bool(self._free)
+        self._call_off_sweep = None
         if self._free:
-            call_later(self._free[0][0] + KEEPALIVE_SECONDS - now, self._sweep)
+            self._call_off_sweep = call_later(self._free[0][0] + KEEPALIVE_SECONDS - now, self._sweep)
 
 
 async def _close(lane: Lane) -> None:

@@ -23,14 +23,19 @@ def spawn(function: Callable[..., Any], *arguments: Any) -> None:
     trio.lowlevel.spawn_system_task(function, *arguments, context=copy_context())
 
 
-def call_later(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-    """Runs `action`, which must not fail, after `seconds`, if the event loop still runs then."""
+def call_later(seconds: float, action: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Runs `action`, which must not fail, after `seconds`, if the event loop still runs then.
+
+    Returns:
+        What calls it off, if it has not begun.
+    """
     loop = current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):
         # A timer is dropped without a word when the loop ends; a task that still sleeps would be complained of.
-        loop.call_later(seconds, _spawn_on, loop, action)
-    else:
-        spawn(_after, seconds, action)
+        return loop.call_later(seconds, _spawn_on, loop, action).cancel
+    pause = anyio.CancelScope()
+    spawn(_after, seconds, action, pause)
+    return pause.cancel
 
 
 def _spawn_on(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arguments: Any) -> None:
@@ -39,6 +44,8 @@ def _spawn_on(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *ar
     task.add_done_callback(_running.discard)
 
 
-async def _after(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-    await anyio.sleep(seconds)
-    await action()
+async def _after(seconds: float, action: Callable[[], Awaitable[None]], pause: anyio.CancelScope) -> None:
+    with pause:
+        await anyio.sleep(seconds)
+    if not pause.cancel_called:
+        await action()
