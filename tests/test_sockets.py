@@ -365,6 +365,16 @@ async def test_a_proxy_that_refuses_is_not_asked_twice(raw_server: RawServer) ->
     assert (caught.value.attempts, len(raw_server.requests)) == (1, 1)
 
 
+async def test_a_proxy_that_is_down_is_not_asked_twice() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    for url in ("http://rerank.example", "https://rerank.example"):
+        async with connect("jina_key", base_url=url, proxy=proxy, allow_insecure=True) as client:
+            with pytest.raises(APIConnectionError, match="the proxy refused: no connection to it") as caught:
+                await client.rerank("q", ["a"])
+        assert caught.value.attempts == 1
+
+
 async def test_no_socket_is_held_by_a_client_that_is_quiet(raw_server: RawServer) -> None:
     raw_server.plays = [send(GOOD)]
     async with connect(base_url=raw_server.url) as client:

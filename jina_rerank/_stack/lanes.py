@@ -127,7 +127,7 @@ async def _close(lane: Lane) -> None:
 def lane_opener(url: str, route: Route) -> Callable[[], Lane]:
     """A function that opens a lane to the server of `url`."""
     origin = _httpcore_url(checked_url(url)).origin
-    sockets = Sockets()
+    sockets = Sockets(to_proxy=route.proxy is not None)
 
     def open_lane() -> Lane:
         if route.proxy is None:

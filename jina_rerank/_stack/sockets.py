@@ -27,6 +27,9 @@ _BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 class Sockets(httpcore.AsyncNetworkBackend):
     """Opens TCP connections. Time limits are left to the cancel scopes around the whole attempt."""
 
+    def __init__(self, *, to_proxy: bool) -> None:
+        self._to_proxy = to_proxy
+
     async def connect_tcp(
         self,
         host: str,
@@ -39,6 +42,8 @@ class Sockets(httpcore.AsyncNetworkBackend):
         try:
             stream = await anyio.connect_tcp(host, port, local_host=local_address)
         except OSError as error:
+            if self._to_proxy and not isinstance(error, socket.gaierror):
+                raise httpcore.ProxyError("no connection to it") from error
             raise httpcore.ConnectError(str(error)) from error
         return Socket(stream)
 
