@@ -1,7 +1,7 @@
 """The faster road, for asyncio: aiohttp's connections behind httpx-aiohttp's transport (the extra [aiohttp])."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import aiohttp
@@ -13,6 +13,9 @@ from ..errors import ConfigurationError
 from .answers import Answer, read_answer
 from .connections import KEEPALIVE_SECONDS
 from .routes import Route
+
+_PIECE_BYTES: Final = 2**18
+"""Of a large body sent at once. aiohttp warns from 1 MiB."""
 
 
 class AiohttpRoad:
@@ -30,7 +33,7 @@ class AiohttpRoad:
     async def exchange(self, request: httpx.Request, /) -> Answer:
         """Sends; what fails is raised as httpx's own transport would."""
         try:
-            return await read_answer(await self._transport.handle_async_request(request))
+            return await read_answer(await self._transport.handle_async_request(_in_pieces(request)))
         except httpx.TransportError as error:
             theirs = error.__cause__ or error
         except aiohttp.ClientError as error:
@@ -39,6 +42,25 @@ class AiohttpRoad:
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+def _in_pieces(request: httpx.Request) -> httpx.Request:
+    """The request with a large body as a stream: aiohttp warns of one in bytes, which is an error under `-W error`."""
+    if len(request.content) <= _PIECE_BYTES:
+        return request
+    pieces = _Pieces(request.content)
+    return httpx.Request(
+        request.method, request.url, headers=request.headers, stream=pieces, extensions=request.extensions
+    )
+
+
+class _Pieces(httpx.AsyncByteStream):
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), _PIECE_BYTES):
+            yield self._body[start : start + _PIECE_BYTES]
 
 
 # The first that fits. httpx-aiohttp's own table calls a connection that breaks a ConnectTimeout.
