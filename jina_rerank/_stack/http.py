@@ -78,7 +78,9 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
             outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)
         except ResponseFormatError as error:
             error.url = endpoint.url
-            raise
+            # Without the frames that hold the answer, which may quote anything: tracebacks may show their locals.
+            error.__context__ = None
+            outcome = error.with_traceback(None)
         except _FOREIGN as error:
             outcome = translate(error, endpoint.url)
         if isinstance(outcome, RerankError):
