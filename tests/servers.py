@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -11,6 +12,10 @@ from typing import Any, Self
 
 Play = Callable[[socket.socket], None]
 """Answers one request on a connection, which stays open if it returns, and is closed if it raises HangUpError."""
+
+
+SERVER = "server of a test"
+"""The name of all threads of servers."""
 
 
 class HangUpError(Exception):
@@ -72,19 +77,28 @@ def trickle(data: bytes, pause: float = 0.02) -> Play:
 class RawServer:
     """Plays one script after the other, a request each; the last one again and again."""
 
-    def __init__(self, *plays: Play) -> None:
+    def __init__(self, *plays: Play, greeting: Play | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.plays: Sequence[Play] = plays
+        self.greeting = greeting
+        """Played on each connection instead of reading a request; the connection ends with it."""
+        self.tls = tls
         self.requests: list[tuple[dict[str, str], bytes]] = []
         """Headers, names in lower case, and body of each request that arrived whole."""
         self.requests_of: dict[socket.socket, tuple[dict[str, str], bytes]] = {}
         """The last request of each connection."""
         self.connections = 0
+        self.turned_away = 0
+        """Connections that ended with a greeting, or in their handshake."""
         self.disconnected = threading.Event()
         """Set when a client has hung up."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = self._bind()
         self._open: set[socket.socket] = set()
         self.threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
+
+    def _bind(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0))
 
     @property
     def port(self) -> int:
@@ -94,6 +108,20 @@ class RawServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def seen(self) -> int:
+        """Attempts that reached it: whole requests, and connections that were turned away before."""
+        return len(self.requests) + self.turned_away
+
+    def heal(self, tls: ssl.SSLContext | None = None) -> None:
+        """From now on it is a server as it should be."""
+        self.plays, self.greeting, self.tls = [send(http(answer_body(2)))], None, tls
+
+    def is_deserted(self, seconds: float = 5.0) -> bool:
+        """Whether all its connections end within `seconds`."""
+        with self._ended:
+            return self._ended.wait_for(lambda: not self._open, seconds)
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -112,7 +140,7 @@ class RawServer:
             thread.join(10)
 
     def _start(self, target: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)
+        thread = threading.Thread(target=target, args=args, name=SERVER, daemon=True)
         self.threads.append(thread)
         thread.start()
 
@@ -122,24 +150,97 @@ class RawServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self.connections += 1
+            with self._lock:
+                self.connections += 1
+                self._open.add(connection)
             self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open.add(connection)
         try:
             with connection, suppress(HangUpError, OSError):
-                for request in read_requests(connection):
-                    with self._lock:
-                        play = self.plays[min(len(self.requests), len(self.plays) - 1)]
-                        self.requests.append(request)
-                        self.requests_of[connection] = request
-                    play(connection)
+                if self.tls is None:
+                    self._converse(connection)
+                else:
+                    self._converse_secretly(connection, self.tls)
         finally:
-            with self._lock:
+            with self._ended:
                 self._open.discard(connection)
+                self._ended.notify_all()
             self.disconnected.set()
+
+    def _converse_secretly(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
+        try:
+            # A copy of the descriptor, because what is wrapped is taken away, and the end of the test must find it.
+            secure = tls.wrap_socket(connection.dup(), server_side=True)
+        except OSError:
+            with self._lock:
+                self.turned_away += 1
+            raise
+        with secure:
+            self._converse(secure)
+
+    def _converse(self, connection: socket.socket) -> None:
+        if self.greeting is not None:
+            with self._lock:
+                self.turned_away += 1
+            self.greeting(connection)
+            return
+        for request in read_requests(connection):
+            with self._lock:
+                play = self.plays[min(len(self.requests), len(self.plays) - 1)]
+                self.requests.append(request)
+                self.requests_of[connection] = request
+            play(connection)
+
+
+class AbsentServer(RawServer):
+    """Has its port, and refuses connections until it is healed."""
+
+    def _bind(self) -> socket.socket:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        return listener
+
+    def __enter__(self) -> Self:
+        return self
+
+    def heal(self, tls: ssl.SSLContext | None = None) -> None:
+        super().heal(tls)
+        self._listener.listen()
+        super().__enter__()
+
+
+class DeafServer(RawServer):
+    """Takes no connection until it is healed, and the queue before it is full: to connect takes for ever."""
+
+    def _bind(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0), backlog=0)
+
+    def __enter__(self) -> Self:
+        self._queue = [socket.socket() for _ in range(4)]
+        for waiting in self._queue:
+            waiting.setblocking(False)
+            waiting.connect_ex(self._listener.getsockname())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+        super().__exit__()
+
+    def heal(self, tls: ssl.SSLContext | None = None) -> None:
+        super().heal(tls)
+        self._leave()
+        # Before the next call comes: a full queue would cost it the second after which TCP knocks again.
+        self._listener.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                self._listener.accept()[0].close()
+        self._listener.setblocking(True)
+        super().__enter__()
+
+    def _leave(self) -> None:
+        for waiting in self._queue:
+            waiting.close()
 
 
 def read_requests(connection: socket.socket) -> Iterator[tuple[dict[str, str], bytes]]:

@@ -1,6 +1,7 @@
 """The retry policy: its decisions as they are, and a client that lives by them, in virtual time."""
 
 import math
+import time
 from typing import Any
 
 import anyio
@@ -323,3 +324,14 @@ def test_waits_grow_from_their_scale_to_their_cap() -> None:
     assert policy.next_delay([failed, failed, failed], 1.0) is None
     assert RetryPolicy(max_attempts=10**9).delay(10**6, failed, 0.0) == 0.0
     assert math.isfinite(RetryPolicy(base_delay=1e300, max_delay=1e308).delay(10**6, failed, 1.0))
+
+
+@pytest.mark.anyio
+async def test_a_wall_clock_that_jumps_changes_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(status(503, retry_after="7"), status(503, retry_after="7"), 1e6)
+    wall = iter(range(10**9, 0, -86_400))
+    monkeypatch.setattr(time, "time", lambda: float(next(wall)))
+    error, seconds = await failure(server.client(timeout=20, retry=RetryPolicy(max_attempts=3)), deadline=100)
+    assert isinstance(error, APITimeoutError)
+    assert server.waits == pytest.approx([7, 7])
+    assert seconds == pytest.approx(34)

@@ -1,0 +1,359 @@
+"""Rows 1 to 17: names, connections, TLS, and answers that end early or never."""
+
+import gzip
+import select
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import trustme
+
+from jina_rerank import (
+    APIConnectionError,
+    APITimeoutError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    RequestTooLargeError,
+    ResponseFormatError,
+)
+
+from ..servers import (
+    AbsentServer,
+    DeafServer,
+    Play,
+    RawServer,
+    answer_body,
+    http,
+    reset,
+    send,
+    send_and_close,
+    silence,
+    trickle,
+)
+from ..tcp_proxy import TcpProxy, Toxic, blackhole, cut, cut_by_reset, delay, half_close
+from .case import GOOD, Case, Row, server_tls, trust
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+HALF_GZIP = http(gzip.compress(answer_body(2))[:-12], content_encoding="gzip")
+HTTPS = "https://127.0.0.1:{port}"
+SHORT: Final = {"timeout": 0.3}
+
+
+class Proxied(TcpProxy):
+    """A proxy with a good server behind it."""
+
+    def __init__(self, *toxics: Toxic) -> None:
+        self._behind = ExitStack()
+        super().__init__(self._behind.enter_context(RawServer(send(GOOD))), *toxics)
+
+    def __exit__(self, *details: object) -> None:
+        super().__exit__(*details)
+        self._behind.close()
+
+
+def through(*toxics: Toxic) -> Any:
+    """A server behind a proxy with these toxics."""
+    return lambda *_, **__: Proxied(*toxics)
+
+
+def once_and_always(name: str, play: Play) -> Sequence[Case]:
+    """A connection that breaks once, and one that breaks whenever it is tried."""
+    return (
+        Case(name=name, plays=(play, send(GOOD)), attempts=2),
+        Case(name=f"{name}, always", plays=(play,), error=APIConnectionError, attempts=3),
+    )
+
+
+def halves(name: str, play: Play) -> Sequence[Case]:
+    """An answer that looks whole to HTTP and is half, once and always."""
+    return (
+        Case(name=name, plays=(play, send(GOOD)), attempts=2),
+        Case(name=f"{name}, always", plays=(play,), error=ResponseFormatError, attempts=2),
+    )
+
+
+def deaf(connection: socket.socket) -> None:
+    """Reads nothing, for longer than the client stays."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    poll.poll(1_000)
+
+
+def refuse_early(connection: socket.socket) -> None:
+    """Refuses a body that is too large before it has come, and takes the rest of it nevertheless."""
+    connection.recv(65536)
+    connection.sendall(TOO_LARGE)
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(2**20):
+        pass
+
+
+TOO_LARGE = http(b'{"detail": "Request Entity Too Large"}', 413, connection="close")
+"""What nginx says, in short."""
+
+
+def large(megabytes: int) -> Sequence[str]:
+    """Documents of so many MiB."""
+    return ["x" * (megabytes * 2**20), "b"]
+
+
+def _expired() -> Any:
+    return server_tls(not_after=datetime(2020, 1, 2, tzinfo=UTC), not_before=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def secure(context: Any) -> Any:
+    """A server that speaks TLS."""
+    return partial(RawServer, tls=context)
+
+
+NETWORK: Final[Sequence[Row]] = (
+    Row(
+        1,
+        "The port refuses",
+        "tried again, then told as the system tells it",
+        [
+            Case(
+                name="refused",
+                server=AbsentServer,
+                error=APIConnectionError,
+                says="no connection: ",
+                attempts=3,
+                unseen=True,
+            )
+        ],
+    ),
+    Row(
+        2,
+        "Connecting takes for ever",
+        "each attempt ends at `timeout`, the call at `deadline`",
+        [
+            Case(
+                name="timeout",
+                server=DeafServer,
+                options=SHORT,
+                error=APITimeoutError,
+                says="timeout of 0.3 s",
+                attempts=3,
+                unseen=True,
+            ),
+            Case(
+                name="deadline",
+                server=DeafServer,
+                options={"deadline": 0.3},
+                error=DeadlineExceededError,
+                says="deadline of 0.3 s",
+                attempts=1,
+                unseen=True,
+            ),
+        ],
+    ),
+    Row(
+        3,
+        "DNS: no such host; no answer for now",
+        "an unknown host is not looked for again; a resolver in trouble is",
+        tests=[
+            "test_sockets.py::test_a_host_that_is_not_there_is_not_looked_for_again",
+            "test_dns.py::test_a_resolver_in_trouble_is_asked_again",
+        ],
+    ),
+    Row(
+        4,
+        "DNS hangs",
+        "the call ends at its deadline, and closing does not wait for the resolver",
+        tests=["test_dns.py::test_a_resolver_that_hangs_holds_neither_the_call_nor_the_closing"],
+    ),
+    Row(
+        5,
+        "A certificate that is not trusted, for another host, or expired",
+        "refused at once, and not tried again",
+        [
+            Case(
+                name="not trusted",
+                server=secure(server_tls(of=trustme.CA())),
+                url=HTTPS,
+                options={"verify": trust()},
+                error=APIConnectionError,
+                says="certificate is not valid: .*issuer",
+                attempts=1,
+            ),
+            Case(
+                name="for another host",
+                server=secure(server_tls("elsewhere.example")),
+                url=HTTPS,
+                options={"verify": trust()},
+                error=APIConnectionError,
+                says="certificate is not valid: .*IP address",
+                attempts=1,
+            ),
+            Case(
+                name="expired",
+                server=secure(_expired()),
+                url=HTTPS,
+                options={"verify": trust()},
+                error=APIConnectionError,
+                says="certificate is not valid: .*expired",
+                attempts=1,
+            ),
+        ],
+        tests=["test_sockets.py::test_a_handshake_of_tls_that_stalls_leaves_no_socket"],
+    ),
+    Row(
+        6,
+        "TLS spoken to a plain port; plain HTTP to a TLS port",
+        "tried again, then told",
+        [
+            Case(
+                name="TLS to a plain port",
+                server=partial(RawServer, greeting=send_and_close(http(b"", 400))),
+                url=HTTPS,
+                options={"verify": trust()},
+                error=APIConnectionError,
+                attempts=3,
+            ),
+            Case(name="plain to a TLS port", server=secure(server_tls()), error=APIConnectionError, attempts=3),
+        ],
+    ),
+    Row(
+        7,
+        "A server that never answers",
+        "each attempt ends at `timeout`, the call at `deadline`",
+        [
+            Case(name="timeout", plays=(silence,), options=SHORT, error=APITimeoutError, attempts=3),
+            Case(name="once", plays=(silence, send(GOOD)), options=SHORT, attempts=2),
+            Case(name="deadline", plays=(silence,), options={"deadline": 0.3}, error=DeadlineExceededError, attempts=1),
+            Case(
+                name="blackhole in the answer",
+                server=through(blackhole(60)),
+                options=SHORT,
+                error=APITimeoutError,
+                attempts=3,
+            ),
+        ],
+    ),
+    Row(8, "A reset before the answer", "tried again", once_and_always("reset", reset)),
+    Row(9, "The connection closes before the answer", "tried again", once_and_always("closed", send_and_close())),
+    Row(
+        10,
+        "Kept connections that the server closes: at once, after 1 ms, after 10 ms",
+        "no error in 200 calls each",
+        tests=[
+            "test_matrix.py::test_a_server_that_closes_kept_connections_costs_no_call",
+            "test_sockets.py::test_a_server_that_closes_after_each_answer_costs_no_call",
+        ],
+    ),
+    Row(
+        11,
+        "The connection closes after a second request on it was read",
+        "tried again",
+        [
+            Case(name="closed", plays=(send(GOOD), send_and_close(), send(GOOD)), warm=1, attempts=2),
+            Case(name="reset", plays=(send(GOOD), reset, send(GOOD)), warm=1, attempts=2),
+        ],
+    ),
+    Row(
+        12,
+        "The connection ends in the headers",
+        "tried again",
+        [
+            *once_and_always("closed", send_and_close(GOOD[:40])),
+            Case(name="reset by the network", server=through(cut_by_reset(40)), error=APIConnectionError, attempts=3),
+        ],
+    ),
+    Row(
+        13,
+        "The body is shorter than it says; broken chunks",
+        "tried again; a part of an answer is never believed",
+        [
+            *once_and_always("short", send_and_close(GOOD[:-20])),
+            *once_and_always("half of a chunk", send_and_close(CHUNKED + b"ff\r\n{")),
+            *once_and_always("a chunk of no size", send_and_close(CHUNKED + b"zz\r\n")),
+            Case(name="cut by the network", server=through(cut(len(GOOD) - 20), delay(0)), attempts=2),
+            Case(name="reset by the network", server=through(cut_by_reset(len(GOOD) - 20), delay(0)), attempts=2),
+            Case(name="half closed by the network", server=through(half_close(len(GOOD) - 20), delay(0)), attempts=2),
+        ],
+        tests=["test_cuts.py::test_an_answer_cut_at_any_byte_is_whole_or_a_typed_error"],
+    ),
+    Row(
+        14,
+        "Half of an answer that is whole HTTP: ended by closing, or half of its gzip",
+        "asked for once more, then told",
+        [
+            *halves("half of JSON, ended by closing", send_and_close(UNTIL_CLOSE + answer_body(2)[:-9])),
+            *halves("half of gzip", send(HALF_GZIP)),
+        ],
+    ),
+    Row(
+        15,
+        "A server that trickles a header, a body, or informational answers without end",
+        "each attempt ends at `timeout`, however often a byte comes",
+        [
+            Case(
+                name="a header",
+                plays=(trickle(b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 10_000),),
+                options=SHORT,
+                error=APITimeoutError,
+                attempts=3,
+            ),
+            Case(name="a body", plays=(trickle(GOOD, 0.05),), options=SHORT, error=APITimeoutError, attempts=3),
+            Case(
+                name="informational answers",
+                plays=(trickle(EARLY_HINTS * 1_000),),
+                options=SHORT,
+                error=APITimeoutError,
+                attempts=3,
+            ),
+            Case(name="slow, but whole", server=through(delay(0.001, 8)), attempts=1),
+        ],
+    ),
+    Row(
+        16,
+        "A server that does not read 50 MB; a request above 64 MiB",
+        "an attempt ends at `timeout` while it still sends; above the cap nothing is sent",
+        [
+            Case(
+                name="50 MB",
+                server=partial(RawServer, greeting=deaf),
+                documents=partial(large, 48),
+                options={"timeout": 0.5},
+                error=APITimeoutError,
+                attempts=3,
+                transports=["httpx"],
+                within=10.0,
+            ),
+            Case(
+                name="above the cap",
+                documents=partial(large, 64),
+                error=InvalidRequestError,
+                says="the most is 67,108,864",
+                attempts=0,
+            ),
+        ],
+        missing="50 MB over aiohttp: its socket stays open until such a server closes it",
+    ),
+    Row(
+        17,
+        "413 while the body is still being sent",
+        "RequestTooLargeError, if the refusal still arrives; a broken connection otherwise",
+        [
+            Case(
+                name="and the rest is taken",
+                server=partial(RawServer, greeting=refuse_early),
+                documents=partial(large, 8),
+                error=RequestTooLargeError,
+                attempts=1,
+            ),
+            Case(
+                name="and the connection is closed",
+                server=partial(RawServer, greeting=send_and_close(TOO_LARGE)),
+                documents=partial(large, 8),
+                error=(RequestTooLargeError, APIConnectionError),
+                attempts=(1, 2, 3),
+            ),
+        ],
+    ),
+)

@@ -1,0 +1,143 @@
+"""Rows 33 to 50: cancellation, load, processes, the way to the server, secrets, and time."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from .case import Row
+
+PROGRAMS: Final[Sequence[Row]] = (
+    Row(
+        33,
+        "5,000 cancellations at random moments, under contention",
+        "the connections are as good as before",
+        tests=["test_load.py::test_cancellations_at_any_moment_leave_a_client_that_works"],
+    ),
+    Row(
+        34,
+        "Overload with deadlines: 60 tasks, 10 connections",
+        "no error but DeadlineExceededError, and healthy afterwards",
+        tests=["test_load.py::test_overload_with_deadlines_leaves_a_client_that_works"],
+        missing="how much is served: little, because who has waited longest has the least time left",
+    ),
+    Row(
+        35,
+        "1,000 calls at once, to a server that takes 1 s",
+        "all succeed",
+        tests=["test_load.py::test_a_thousand_calls_at_once"],
+    ),
+    Row(
+        36,
+        "Ctrl-C in a sync call",
+        "KeyboardInterrupt; the request is cancelled, and the next call works",
+        tests=[
+            "test_processes.py::test_ctrl_c_cancels_the_request_in_flight_and_the_next_call_works",
+            "test_processes.py::test_interrupts_at_any_moment_are_interrupts_and_nothing_breaks",
+        ],
+    ),
+    Row(
+        37,
+        "Exit: unclosed, in flight, from atexit, from a thread that outlives main",
+        "at once, with code 0, and without a word",
+        tests=[
+            "test_processes.py::test_no_client_delays_the_exit_or_complains",
+            "test_processes.py::test_a_first_call_while_the_interpreter_exits_is_made_or_refused",
+            "test_processes.py::test_a_call_in_flight_in_a_daemon_thread_does_not_delay_the_exit",
+        ],
+    ),
+    Row(
+        38,
+        "Fork with warm connections: four children and the parent call",
+        "each answer belongs to its own question",
+        tests=["test_processes.py::test_after_a_fork_everybody_gets_their_own_answers"],
+    ),
+    Row(
+        39,
+        "Fork under the load of threads; gunicorn --preload; multiprocessing by fork, spawn, forkserver",
+        "no failure",
+        tests=["test_errors.py::test_errors_cross_a_process_pool"],
+        missing="gunicorn, spawn, forkserver, and a fork under load",
+    ),
+    Row(
+        40,
+        "One client on several event loops, one after the other and at once",
+        "every call succeeds, and no socket is left",
+        tests=[
+            "test_processes.py::test_one_client_serves_many_event_loops_and_leaves_no_socket",
+            "test_processes.py::test_loops_that_are_closed_without_a_word_are_forgotten",
+        ],
+    ),
+    Row(
+        41,
+        "Closing with calls in flight; closing twice; calls after closing",
+        "ClientClosedError, and nobody hangs",
+        tests=[
+            "test_retry.py::test_closing_ends_the_calls_in_flight",
+            "test_facade.py::test_closing_ends_the_calls_of_other_threads",
+            "test_facade.py::test_a_closed_client_says_so",
+            "test_load.py::test_calls_that_race_with_closing_end_one_way_or_the_other",
+        ],
+    ),
+    Row(
+        42,
+        "A sync call inside a running loop; from a worker thread; from a hook of our own loop",
+        "works; works; a clear error",
+        tests=[
+            "test_facade.py::test_under_a_running_loop_it_works_and_says_once_that_it_blocks",
+            "test_facade.py::test_threads_share_a_client",
+            "test_facade.py::test_a_hook_that_calls_back_is_refused_and_not_stuck",
+        ],
+    ),
+    Row(
+        43,
+        "A proxy that is down, one that refuses, SOCKS without its package, a bad SSL_CERT_FILE",
+        "an error that names it; not tried again",
+        tests=[
+            "test_sockets.py::test_a_proxy_that_is_down_is_not_asked_twice",
+            "test_sockets.py::test_a_proxy_that_refuses_is_not_asked_twice",
+            "test_sockets.py::test_a_variable_that_names_no_certificates_is_said_at_once",
+        ],
+    ),
+    Row(44, "HTTP/2: GOAWAY, REFUSED_STREAM", "not applicable: HTTP/2 is not offered"),
+    Row(
+        45,
+        "Keys with line breaks, NUL, letters outside ASCII, spaces, or nothing",
+        "ConfigurationError without the key; nothing is sent",
+        tests=["test_secrets.py::test_a_bad_key_is_refused_and_not_quoted"],
+    ),
+    Row(
+        46,
+        "The key in repr, str, logs, tracebacks, pickles, dumps, schemas, copies",
+        "nowhere; and no log has a document",
+        tests=[
+            "test_secrets.py::test_a_canary_shows_in_no_channel",
+            "test_langchain.py::test_the_key_shows_nowhere",
+        ],
+    ),
+    Row(
+        47,
+        "An outage under load",
+        "n calls send at most n + 35 requests",
+        tests=["test_governor.py::test_an_outage_is_met_with_35_requests_more_than_calls"],
+    ),
+    Row(
+        48,
+        "The wall clock jumps during a wait",
+        "no wait changes: only the monotonic clock counts",
+        tests=["test_retry.py::test_a_wall_clock_that_jumps_changes_no_wait"],
+    ),
+    Row(
+        49,
+        "Errors in pickles, copies, and process pools",
+        "equal, field by field",
+        tests=[
+            "test_errors.py::test_errors_survive_pickle_copy_and_print",
+            "test_errors.py::test_errors_cross_a_process_pool",
+        ],
+    ),
+    Row(
+        50,
+        "LangChain documents after compressing, nested metadata included",
+        "unchanged",
+        tests=["test_langchain.py::test_copies_come_back_best_first_and_the_callers_stay_as_they_are"],
+    ),
+)
