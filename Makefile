@@ -8,12 +8,13 @@ PEERS := .venv-bench/.installed
 
 ENGINES := .venv-engines/.installed
 
-.PHONY: help demo test check fmt smoke bench soak engines clean
+.PHONY: help demo test check fmt fuzz smoke bench soak engines clean
 
 help:
 	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
 	@echo "make test    all tests, with coverage"
 	@echo "make check   formatting, imports, types"
+	@echo "make fuzz    the codec under 200,000 examples; takes a quarter of an hour"
 	@echo "make smoke   the tests marked smoke, on every Python found and on the lowest dependencies, against the wheel"
 	@echo "make bench   speed beside other clients, into docs/benchmarks.md; BENCH=quick is a rough run, into build/"
 	@echo "make fmt     format the code"
@@ -41,6 +42,9 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes jina_rerank --ignoreexternal
+
+fuzz: $(INSTALLED)
+	FUZZ_EXAMPLES=25000 $(BIN)/python -m pytest --numprocesses auto tests/test_fuzz.py
 
 smoke: $(INSTALLED)
 	$(BIN)/python scripts/smoke.py
