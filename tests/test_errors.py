@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import multiprocessing
 import pickle
 import traceback
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +23,7 @@ from jina_rerank import (
     Usage,
 )
 
-from .servers import RawServer, http, send, send_and_close
+from .servers import RawServer, answer_body, http, send, send_and_close
 
 CLASSES = [value for value in vars(jina_rerank).values() if isinstance(value, type) and issubclass(value, RerankError)]
 DATA: dict[str, Any] = {
@@ -71,12 +72,22 @@ def fail(url: str) -> None:
         client.rerank("q", ["a"])
 
 
+def succeed(url: str) -> RerankResponse[str]:
+    with SyncRerankClient(base_url=url) as client:
+        return client.rerank("q", ["a", "b"])
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_errors_cross_a_process_pool(raw_server: RawServer) -> None:
-    raw_server.plays = [send(http(b'{"detail": "no", "request_id": "abc"}', 401))]
-    with ProcessPoolExecutor(1) as pool, pytest.raises(AuthenticationError) as caught:
-        pool.submit(fail, raw_server.url).result(30)
-    assert (caught.value.status, caught.value.request_id, caught.value.attempts) == (401, "abc", 1)
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_errors_and_results_cross_a_process_pool(raw_server: RawServer, method: str) -> None:
+    good = send(http(answer_body(2)))
+    raw_server.plays = [good, send(http(b'{"detail": "no", "request_id": "abc"}', 401)), good]
+    assert succeed(raw_server.url).documents == ["b", "a"]  # the background loop is there before the processes are
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        with pytest.raises(AuthenticationError) as caught:
+            pool.submit(fail, raw_server.url).result(30)
+        assert (caught.value.status, caught.value.request_id, caught.value.attempts) == (401, "abc", 1)
+        assert pool.submit(succeed, raw_server.url).result(30).documents == ["b", "a"]
 
 
 def test_responses_pickle() -> None:

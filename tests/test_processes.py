@@ -156,6 +156,43 @@ def test_after_a_fork_everybody_gets_their_own_answers(raw_server: RawServer) ->
     assert (out.strip(), err.strip()) == ("0 [0, 0, 0, 0]", "")
 
 
+FORK_UNDER_LOAD = """
+import os, threading
+client = SyncRerankClient(base_url=url)
+wrong, over = [], threading.Event()
+def ask(document):
+    return client.rerank("q", [document]).headers["x-document"] != document
+def work(name):
+    count = 0
+    while not over.is_set():
+        wrong.append(ask(f"{name}-{count}"))
+        count += 1
+threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+for thread in threads: thread.start()
+codes = []
+for child in range(20):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(sum(ask(f"child-{child}-{i}") for i in range(3)))
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+over.set()
+for thread in threads: thread.join()
+print(sum(wrong), len(wrong) > 20, set(codes))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_forks_under_the_load_of_threads_lose_nothing(raw_server: RawServer) -> None:
+    def play(connection: Any) -> None:
+        document = json.loads(raw_server.requests_of[connection][1])["documents"][0]
+        connection.sendall(http(answer_body(1), x_document=document))
+
+    raw_server.plays = [play]
+    with start(HEAD + FORK_UNDER_LOAD, raw_server.url, "-W", "ignore:.*fork.*:DeprecationWarning") as process:
+        out, err = process.communicate(timeout=LONGEST_SECONDS * 3)
+    assert (out.strip(), err.strip()) == ("0 True {0}", "")
+
+
 LOOPS = """
 import asyncio, gc, threading, trio
 client = RerankClient(base_url=url)

@@ -3,6 +3,7 @@
 import gzip
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -363,6 +364,13 @@ async def test_a_proxy_that_refuses_is_not_asked_twice(raw_server: RawServer) ->
         with pytest.raises(APIConnectionError, match="the proxy refused: 407") as caught:
             await client.rerank("q", ["a"])
     assert (caught.value.attempts, len(raw_server.requests)) == (1, 1)
+
+
+async def test_a_socks_proxy_without_its_package_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match=r"socksio is missing; pip install 'httpx\[socks\]'"):
+        connect("jina_key", base_url="https://rerank.example")
 
 
 async def test_a_proxy_that_is_down_is_not_asked_twice() -> None:

@@ -1,13 +1,8 @@
 """Rows 1 to 17: names, connections, TLS, and answers that end early or never."""
 
-import gzip
-import select
-import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import trustme
 
@@ -17,13 +12,11 @@ from jina_rerank import (
     DeadlineExceededError,
     InvalidRequestError,
     RequestTooLargeError,
-    ResponseFormatError,
 )
 
 from ..servers import (
     AbsentServer,
     DeafServer,
-    Play,
     RawServer,
     answer_body,
     http,
@@ -33,83 +26,25 @@ from ..servers import (
     silence,
     trickle,
 )
-from ..tcp_proxy import TcpProxy, Toxic, blackhole, cut, cut_by_reset, delay, half_close
+from ..tcp_proxy import blackhole, cut, cut_by_reset, delay, half_close
 from .case import GOOD, Case, Row, server_tls, trust
-
-CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
-EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-HALF_GZIP = http(gzip.compress(answer_body(2))[:-12], content_encoding="gzip")
-HTTPS = "https://127.0.0.1:{port}"
-SHORT: Final = {"timeout": 0.3}
-
-
-class Proxied(TcpProxy):
-    """A proxy with a good server behind it."""
-
-    def __init__(self, *toxics: Toxic) -> None:
-        self._behind = ExitStack()
-        super().__init__(self._behind.enter_context(RawServer(send(GOOD))), *toxics)
-
-    def __exit__(self, *details: object) -> None:
-        super().__exit__(*details)
-        self._behind.close()
-
-
-def through(*toxics: Toxic) -> Any:
-    """A server behind a proxy with these toxics."""
-    return lambda *_, **__: Proxied(*toxics)
-
-
-def once_and_always(name: str, play: Play) -> Sequence[Case]:
-    """A connection that breaks once, and one that breaks whenever it is tried."""
-    return (
-        Case(name=name, plays=(play, send(GOOD)), attempts=2),
-        Case(name=f"{name}, always", plays=(play,), error=APIConnectionError, attempts=3),
-    )
-
-
-def halves(name: str, play: Play) -> Sequence[Case]:
-    """An answer that looks whole to HTTP and is half, once and always."""
-    return (
-        Case(name=name, plays=(play, send(GOOD)), attempts=2),
-        Case(name=f"{name}, always", plays=(play,), error=ResponseFormatError, attempts=2),
-    )
-
-
-def deaf(connection: socket.socket) -> None:
-    """Reads nothing, for longer than the client stays."""
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    poll.poll(1_000)
-
-
-def refuse_early(connection: socket.socket) -> None:
-    """Refuses a body that is too large before it has come, and takes the rest of it nevertheless."""
-    connection.recv(65536)
-    connection.sendall(TOO_LARGE)
-    connection.shutdown(socket.SHUT_WR)
-    while connection.recv(2**20):
-        pass
-
-
-TOO_LARGE = http(b'{"detail": "Request Entity Too Large"}', 413, connection="close")
-"""What nginx says, in short."""
-
-
-def large(megabytes: int) -> Sequence[str]:
-    """Documents of so many MiB."""
-    return ["x" * (megabytes * 2**20), "b"]
-
-
-def _expired() -> Any:
-    return server_tls(not_after=datetime(2020, 1, 2, tzinfo=UTC), not_before=datetime(2020, 1, 1, tzinfo=UTC))
-
-
-def secure(context: Any) -> Any:
-    """A server that speaks TLS."""
-    return partial(RawServer, tls=context)
-
+from .injections import (
+    CHUNKED,
+    EARLY_HINTS,
+    HALF_GZIP,
+    HTTPS,
+    SHORT,
+    TOO_LARGE,
+    UNTIL_CLOSE,
+    deaf,
+    expired,
+    halves,
+    large,
+    once_and_always,
+    refuse_early,
+    secure,
+    through,
+)
 
 NETWORK: Final[Sequence[Row]] = (
     Row(
@@ -192,7 +127,7 @@ NETWORK: Final[Sequence[Row]] = (
             ),
             Case(
                 name="expired",
-                server=secure(_expired()),
+                server=secure(expired()),
                 url=HTTPS,
                 options={"verify": trust()},
                 error=APIConnectionError,
@@ -319,7 +254,7 @@ NETWORK: Final[Sequence[Row]] = (
                 name="50 MB",
                 server=partial(RawServer, greeting=deaf),
                 documents=partial(large, 48),
-                options={"timeout": 0.5},
+                options={"timeout": 1.0},
                 error=APITimeoutError,
                 attempts=3,
                 transports=["httpx"],

@@ -54,8 +54,11 @@ PROGRAMS: Final[Sequence[Row]] = (
         39,
         "Fork under the load of threads; gunicorn --preload; multiprocessing by fork, spawn, forkserver",
         "no failure",
-        tests=["test_errors.py::test_errors_cross_a_process_pool"],
-        missing="gunicorn, spawn, forkserver, and a fork under load",
+        tests=[
+            "test_processes.py::test_forks_under_the_load_of_threads_lose_nothing",
+            "test_errors.py::test_errors_and_results_cross_a_process_pool",
+        ],
+        missing="gunicorn",
     ),
     Row(
         40,
@@ -94,6 +97,7 @@ PROGRAMS: Final[Sequence[Row]] = (
         tests=[
             "test_sockets.py::test_a_proxy_that_is_down_is_not_asked_twice",
             "test_sockets.py::test_a_proxy_that_refuses_is_not_asked_twice",
+            "test_sockets.py::test_a_socks_proxy_without_its_package_is_said_at_once",
             "test_sockets.py::test_a_variable_that_names_no_certificates_is_said_at_once",
         ],
     ),
@@ -131,7 +135,7 @@ PROGRAMS: Final[Sequence[Row]] = (
         "equal, field by field",
         tests=[
             "test_errors.py::test_errors_survive_pickle_copy_and_print",
-            "test_errors.py::test_errors_cross_a_process_pool",
+            "test_errors.py::test_errors_and_results_cross_a_process_pool",
         ],
     ),
     Row(
