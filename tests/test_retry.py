@@ -289,6 +289,23 @@ async def test_closing_ends_the_calls_in_flight() -> None:
     assert [error.attempts for error in errors] == [1] * 10
 
 
+@pytest.mark.anyio
+async def test_closing_waits_two_seconds_for_what_does_not_end_and_closes_the_connections_still() -> None:
+    async def does_not_end(request: httpx.Request) -> httpx.Response:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(60)
+        return OK
+
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(does_not_end))
+    client = RerankClient("jina_key", http_client=lambda: http_client)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.rerank, "q", ["a"])
+        await anyio.sleep(1)
+        start = anyio.current_time()
+        await client.aclose()
+        assert (http_client.is_closed, anyio.current_time() - start) == (True, 2.0)
+
+
 DECISIONS: list[tuple[RerankError, bool]] = [
     (APIConnectionError("x"), True),
     (APITimeoutError("x"), True),

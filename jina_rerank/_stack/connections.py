@@ -69,6 +69,8 @@ class LoopState:
                 for call in self.calls:
                     call.cancel()
                 await self._idle.wait()
+        self.calls.clear()  # what has not unwound by now is waited for no more
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             await self.transport.aclose()
 
 
