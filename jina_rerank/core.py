@@ -24,7 +24,7 @@ from .call import Call, as_call, respond
 from .catalog import DEFAULT_MODEL, Scoring
 from .documents import Document
 from .endpoint import Endpoint, check_headers, resolve_endpoint
-from .errors import RerankError
+from .errors import ClientClosedError, InvalidRequestError, RerankError
 from .limits import RateLimit
 from .models import RerankRequest, RerankResponse
 from .options import Fallback, OptionOverrides, Options, TransportName
@@ -206,15 +206,17 @@ class Core:
         if not call.sent:
             self._connections.check_open()
             return respond(call, None)
-        tally = call.wire.tally
+        tally, asked = call.wire.tally, 1
         try:
             ranking = await self._send(call.wire)
         except RerankError as error:
             error.attempts = tally.attempts
+            if isinstance(error, InvalidRequestError | ClientClosedError) and not tally.attempts:
+                asked = 0  # it was refused, as others are before they come here
             raise
         finally:  # a call that is cancelled has cost something too
             price = list_price(call.wire.model, tally.tokens)
-            self._shared.account.add(attempts=tally.attempts, tokens=tally.tokens, price=price)
+            self._shared.account.add(requests=asked, attempts=tally.attempts, tokens=tally.tokens, price=price)
         return respond(call, ranking)
 
     async def aclose(self) -> None:

@@ -49,18 +49,18 @@ class Account:
         self._parent = parent
         self._sums: dict[int, _Sum] = {}
 
-    def add(self, *, attempts: int, tokens: int, price: float) -> None:
-        """Adds a request to this account and to that which it is part of."""
+    def add(self, *, requests: int, attempts: int, tokens: int, price: float) -> None:
+        """Adds what a call has cost to this account and to that which it is part of."""
         thread = get_ident()
         own = self._sums.get(thread)
         if own is None:
             own = self._sums[thread] = _Sum()
-        own.requests += 1
+        own.requests += requests
         own.attempts += attempts
         own.tokens += tokens
         own.price += price
         if self._parent is not None:
-            self._parent.add(attempts=attempts, tokens=tokens, price=price)
+            self._parent.add(requests=requests, attempts=attempts, tokens=tokens, price=price)
 
     @property
     def totals(self) -> Totals:

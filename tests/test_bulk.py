@@ -27,7 +27,7 @@ from jina_rerank import (
     RerankStream,
     RetryPolicy,
 )
-from jina_rerank.models import BatchProgress
+from jina_rerank.bulk import BatchProgress, Totals
 
 from .servers import RawServer, answer_body, http, send
 
@@ -452,6 +452,16 @@ async def test_totals_of_a_client_its_clones_and_its_streams(service: Service) -
         for totals, requests, tokens in ((stream.totals, 5, 28), (client.totals, 6, 35), (clone.totals, 6, 35)):
             assert (totals.requests, totals.attempts, totals.tokens) == (requests, requests, tokens)
             assert totals.price == pytest.approx(tokens * 0.05 / 1e6)
+
+
+async def test_totals_leave_out_what_was_refused_before_it_was_sent(service: Service) -> None:
+    client = service.client(max_documents=2)
+    async with client:
+        outcomes = await all_of(client.rerank_many([Job(id=0, query="q", documents=["a", "b", "c"])]))
+        assert isinstance(outcomes[0].error, InvalidRequestError)
+    with pytest.raises(ClientClosedError):
+        await client.rerank("q", ["a"])
+    assert client.totals == Totals()
 
 
 async def test_an_estimate_is_near_the_bytes_and_sends_nothing(service: Service) -> None:
