@@ -413,6 +413,21 @@ async def test_a_refused_request_uses_up_nothing() -> None:
     assert anyio.current_time() == pytest.approx(start + 1)
 
 
+@pytest.mark.anyio
+async def test_a_date_in_a_refusal_is_no_limit() -> None:
+    refusal = refused(100, 100, "requests per minute").json()
+    refusal["detail"] = f"At 11/3/2026: {refusal['detail']}"
+    replies = [httpx.Response(429, json=refusal)]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return replies.pop() if replies else httpx.Response(200, json=WITHOUT_USAGE)
+
+    start = anyio.current_time()
+    async with client_of(answer, deadline=3600) as client:
+        assert not await run_all(client, ["q"] * 60)
+    assert anyio.current_time() - start < 300  # with 3 a minute it would take 20 minutes
+
+
 @pytest.mark.parametrize("unit", [None, *CODES])
 @pytest.mark.anyio
 async def test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_deadline(unit: str | None) -> None:

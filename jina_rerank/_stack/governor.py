@@ -34,7 +34,8 @@ class Lesson(NamedTuple):
 
 def lesson(error: RateLimitError) -> Lesson:
     """What the server says by its code and its text, as in `2/2 concurrent requests`, `100/100 requests per minute`."""
-    found = _FIGURES.search(error.message)
+    # Dates and addresses look like figures too: those with a unit go before.
+    found = max(_FIGURES.finditer(error.message), key=lambda figures: figures["unit"] in _UNITS, default=None)
     kind = _CODES.get(error.code or "") or (_UNITS.get(found["unit"]) if found else None)
     limit = int(found["limit"].replace(",", "")) if kind and found else 0
     return Lesson(kind, limit or None)
