@@ -70,12 +70,16 @@ class Batch(Generic[R]):
             self.tasks.spawn(self._work)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Ends the reading. What was read goes on; then `error` is raised. Of several ends the first one counts."""
+        """Ends the reading. What was read goes on; then `error` is raised. Of several errors the first one counts."""
         if not self._ended:
-            self._ended, self._error = True, error
+            self._ended = True
             self._arrived.set()
             if self._reading is not None:
                 self._reading.cancel()
+        elif self._taken == self._read:
+            return  # it has been raised
+        if self._error is None:
+            self._error = error
 
     def take_ready(self) -> RerankOutcome[R] | None:
         """The next outcome, if it is there."""

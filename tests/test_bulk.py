@@ -67,6 +67,9 @@ class Service:
                     return httpx.Response(401, json={"detail": "no", "code": "AUTH_INVALID_API_KEY"})
                 case "broken hook":
                     raise LookupError("of a hook")
+                case "hook that breaks late":
+                    await self.release.wait()
+                    raise LookupError("of a hook")
                 case "slow":
                     await self.release.wait()
                 case _:
@@ -402,6 +405,31 @@ async def test_what_a_hook_raises_ends_the_reading(service: Service) -> None:
         outcomes, error = await up_to_the_error(client.rerank_many(source, max_concurrency=2))
         assert [outcome.index for outcome in outcomes] == [0, *range(2, source.read)]
         assert repr(error) == "LookupError('of a hook')"
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_what_a_hook_raises_is_raised_also_when_all_was_read(service: Service, ordered: bool) -> None:
+    async with service.client() as client:
+        stream = client.rerank_many([*jobs(3), job(3, "hook that breaks late")], ordered=ordered)
+        first = await anext(stream)
+        await settle()
+        service.release.set()
+        others, error = await up_to_the_error(stream)
+        assert sorted(outcome.index for outcome in [first, *others]) == [0, 1, 2]
+        assert repr(error) == "LookupError('of a hook')"
+        assert await all_of(stream) == []
+
+
+async def test_closing_the_client_is_told_also_when_all_was_read(service: Service) -> None:
+    client = service.client()
+    stream = client.rerank_many([job(0), job(1, "slow"), job(2, "slow")])
+    await anext(stream)
+    await settle()
+    await client.aclose()
+    outcomes, error = await up_to_the_error(stream)
+    assert [type(outcome.error) for outcome in outcomes] == [ClientClosedError] * 2
+    assert isinstance(error, ClientClosedError)
+    assert await all_of(stream) == []
 
 
 def test_a_stream_stays_on_its_event_loop_and_the_loop_ends_in_spite_of_it() -> None:
