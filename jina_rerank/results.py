@@ -80,7 +80,7 @@ class Results(Sequence[RerankResult[T_co]]):
 
     def __eq__(self, other: object) -> bool:
         """Whether it holds the same results as another sequence, be it a tuple or a list."""
-        return is_sequence(other) and tuple(self) == tuple(other)
+        return tuple(self) == tuple(other) if is_sequence(other) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as that of a list: documents may be anything
 

@@ -1,6 +1,8 @@
 """What the client sends, and what it makes of the answer, at the seam of httpx."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import traceback
@@ -8,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
@@ -192,6 +195,23 @@ async def test_the_callers_own_objects_come_back_best_first(api: respx.MockRoute
     assert response.usage.total_tokens == 5
     assert (response.attempts, response.calls, response.strategy, response.degraded) == (1, 1, "single", False)
     assert response.headers["content-type"] == "application/json"
+
+
+async def test_results_are_a_sequence(api: respx.MockRouter) -> None:
+    api.post(URL).mock(side_effect=echo)
+    documents = [f"d{number}" for number in range(300)]
+    async with RerankClient("jina_key") as client:
+        results = (await client.rerank("q", documents)).results
+    listed = list(results)
+    assert [result.document for result in listed] == documents
+    assert (results[-1], results[::-99], listed.index(results[260])) == (listed[-1], listed[::-99], 260)
+    assert (pickle.loads(pickle.dumps(results)), copy.deepcopy(results)) == (results, results)  # our own
+    assert results == listed == results == tuple(listed)
+    assert results != listed[1:]
+    assert results != 3
+    assert results == ANY  # what is no sequence may decide for itself
+    with pytest.raises(IndexError):
+        results[300]
 
 
 async def test_equal_scores_keep_the_order_given(api: respx.MockRouter) -> None:
