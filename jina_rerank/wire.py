@@ -52,6 +52,8 @@ class WireRequest:
     deadline: float | None = None
     """Seconds for the whole call; None for no end."""
     tally: Tally = field(default_factory=Tally)
+    sent_at: float | None = None
+    """When it was last sent, by the event loop's clock; None before."""
 
 
 @dataclass(slots=True)

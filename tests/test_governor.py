@@ -575,3 +575,15 @@ async def test_a_batch_on_a_free_key_loses_nothing_although_it_takes_longer_than
         outcomes = [outcome async for outcome in client.rerank_many(requests * 2)]
     assert anyio.current_time() - start > 60
     assert [outcome.error for outcome in outcomes] == [None] * len(requests) * 2
+
+
+@pytest.mark.anyio
+async def test_a_batch_waits_longer_than_a_call_would() -> None:
+    options: dict[str, Any] = {"retry": RetryPolicy(max_retry_after=5), "rate_limit": RateLimit(requests_per_minute=2)}
+    requests = [RerankRequest(query=str(number), documents=["a"]) for number in range(5)]
+    async with client_of(Server(), **options) as client:
+        outcomes = [outcome async for outcome in client.rerank_many(requests)]
+        assert [outcome.error for outcome in outcomes] == [None] * 5
+        await client.rerank("the last of this minute", ["a"])
+        with pytest.raises(RateLimitError, match="leave no room in time"):
+            await client.rerank("q", ["a"])

@@ -15,6 +15,7 @@ from jina_rerank import (
     ClientClosedError,
     ConfigurationError,
     DeadlineExceededError,
+    RateLimit,
     RateLimitError,
     RerankClient,
     RerankError,
@@ -268,3 +269,12 @@ async def test_a_server_that_fails_at_once_has_no_copies() -> None:
     error, seconds = await failure(server.client(retry=RetryPolicy(base_delay=0.0)))
     assert isinstance(error, ServerError)
     assert (error.attempts, seconds) == (3, 0.0)
+
+
+@pytest.mark.anyio
+async def test_the_time_begins_when_the_request_goes_out() -> None:
+    server = Server((1.0, OK))
+    async with server.client(rate_limit=RateLimit(requests_per_minute=1)) as client:
+        assert (await client.rerank("first", ["a"])).attempts == 1
+        assert (await client.rerank("waits for a minute", ["a"])).attempts == 1
+    assert len(server.times) == 2

@@ -92,7 +92,8 @@ def with_governor(
         governor = governor_here()
         turn = Turn(lambda: _estimate(request))
         if not governor.enter(turn, anyio.current_time()):
-            turn.patience = policy.max_retry_after
+            # A call of a batch that was never sent has all the time there is.
+            turn.patience = policy.max_retry_after if request.tally.begin is None else math.inf
             await _queue(governor, turn, request)
         if request.tally.begin is not None:
             request.tally.begin()

@@ -60,11 +60,12 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeAllowance) -> 
                 copies.cancel_scope.cancel()
 
         async def hedge() -> None:
-            await anyio.sleep(seconds)
+            await _until_old(request, seconds)
             if allowance.take():
                 await send_copy()
 
         allowance.earn()
+        request.sent_at = None
         async with anyio.create_task_group() as copies:
             copies.start_soon(hedge)
             await send_copy()
@@ -74,6 +75,14 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeAllowance) -> 
         return outcome
 
     return send_with_hedge
+
+
+async def _until_old(request: WireRequest, seconds: float) -> None:
+    """Waits until it is `seconds` since the request was sent: to wait for its turn is not the server's slowness."""
+    wait = seconds
+    while wait > 0:
+        await anyio.sleep(wait)
+        wait = seconds if request.sent_at is None else request.sent_at + seconds - anyio.current_time()
 
 
 def _is_final(outcome: Ranking | BaseException) -> bool:

@@ -73,6 +73,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
             )
         transport = connections.here().transport
         request.tally.attempts += 1
+        request.sent_at = anyio.current_time()
         outcome: Ranking | RerankError
         try:
             outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)
