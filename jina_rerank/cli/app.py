@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
+from .bulk import bulk
 from .demo import demo
 from .rank import rank
 from .serve import serve
@@ -33,6 +34,13 @@ app.command(
         'jina-rerank rank "organic skincare" products.txt --local',
     )
 )(rank)
+app.command(
+    epilog=_examples(
+        "jina-rerank bulk requests.jsonl rankings.jsonl --top-n 10",
+        "jina-rerank bulk requests.parquet rankings.parquet --model jina-reranker-m0",
+        "jina-rerank bulk requests.csv rankings.csv --local",
+    )
+)(bulk)
 app.command(
     epilog=_examples(
         "jina-rerank serve",

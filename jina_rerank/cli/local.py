@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from ..models import RerankResponse
-from .failures import needing
+from ..sync import SyncRerankClient
+from .failures import CommandError, needing
 
 if TYPE_CHECKING:
     from ..emulator import Scorer
@@ -23,6 +24,32 @@ def local_server(scorer: "Scorer | None" = None) -> Generator[str]:
         from ..emulator import serve  # noqa: PLC0415  # of the extra [local]
     with serve(scorer=scorer) as server:
         yield server.url
+
+
+@contextmanager
+def client_for(
+    base_url: str | None, *, local: bool, model: str, timeout: float, deadline: float
+) -> Generator[SyncRerankClient]:
+    """The client of a command: of the server that `base_url` or the environment names, or of an emulator in here.
+
+    Raises:
+        CommandError: Two servers are named.
+        ConfigurationError: An option, or a variable, breaks a rule.
+    """
+    if not local:
+        with SyncRerankClient(base_url=base_url, model=model, timeout=timeout, deadline=deadline) as client:
+            yield client
+        return
+    if base_url is not None:
+        raise CommandError("--local and --base-url name two servers: give one of them")
+    with (
+        local_server() as url,
+        # A proxy of the environment has no business between two ends of this process.
+        SyncRerankClient(
+            LOCAL_KEY, base_url=url, model=model, timeout=timeout, deadline=deadline, trust_env=False
+        ) as client,
+    ):
+        yield client
 
 
 def scorer_of(response: RerankResponse[Any]) -> str | None:

@@ -1,8 +1,7 @@
 """`jina-rerank rank`: orders lines by their relevance to a query."""
 
 import json
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +12,10 @@ from rich.text import Text
 from ..catalog import DEFAULT_MODEL
 from ..models import RerankResponse
 from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
-from ..sync import SyncRerankClient
 from .console import note, printable, ranking_table, result_console, results_on_terminal, warnings_noted, write_line
-from .failures import CommandError, ends_clearly
+from .failures import ends_clearly
 from .lines import read_documents
-from .local import LOCAL_KEY, local_server, scorer_of
+from .local import client_for, scorer_of
 
 Ranking = RerankResponse[str]
 
@@ -55,33 +53,13 @@ def rank(
         note("the input is empty: there is nothing to rank")
     with (
         warnings_noted(),
-        _client(base_url, local=local, model=model, timeout=timeout, deadline=deadline) as client,
+        client_for(base_url, local=local, model=model, timeout=timeout, deadline=deadline) as client,
     ):
         response = client.rerank(query, documents, top_n=top_n)
     scorer = scorer_of(response)
     if scorer is not None:
         note(f"scored by the emulator ({scorer}), not by Jina's model")
     _show(response, as_json=as_json)
-
-
-@contextmanager
-def _client(
-    base_url: str | None, *, local: bool, model: str, timeout: float, deadline: float
-) -> Generator[SyncRerankClient]:
-    if not local:
-        with SyncRerankClient(base_url=base_url, model=model, timeout=timeout, deadline=deadline) as client:
-            yield client
-        return
-    if base_url is not None:
-        raise CommandError("--local and --base-url name two servers: give one of them")
-    with (
-        local_server() as url,
-        # A proxy of the environment has no business between two ends of this process.
-        SyncRerankClient(
-            LOCAL_KEY, base_url=url, model=model, timeout=timeout, deadline=deadline, trust_env=False
-        ) as client,
-    ):
-        yield client
 
 
 def _show(response: Ranking, *, as_json: bool) -> None:

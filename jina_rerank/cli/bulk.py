@@ -1,0 +1,106 @@
+"""`jina-rerank bulk`: ranks each row of a file, and goes on where it was when it is called again."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..catalog import DEFAULT_MODEL
+from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
+from ..sync import SyncRerankClient
+from .bulk_ledger import Ledger
+from .bulk_rows import Row, number_rows
+from .bulk_run import rank_rows
+from .bulk_screen import progress_bar, spent
+from .bulk_tables import count_records, needing_format, read_records
+from .console import note, warnings_noted
+from .failures import CommandError, ends_clearly
+from .local import client_for
+
+
+@ends_clearly
+def bulk(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Rows with id, query and documents: .jsonl, .csv or .parquet.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the rankings go; its name tells the format.")],
+    *,
+    top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="How many of the best to keep.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="The reranker.")] = DEFAULT_MODEL,
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many requests at once; by default as many as the server takes, up to 100."),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="Ask this server, without a key. To send it JINA_API_KEY, set JINA_RERANK_BASE_URL instead."),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Ask an emulator in this process: no key, no network, not Jina's model.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for one attempt.")] = DEFAULT_TIMEOUT,
+    deadline: Annotated[float, typer.Option(help="Seconds for one row, retries included.")] = DEFAULT_DEADLINE,
+) -> None:
+    """Rank the documents of each row of a file.
+
+    When it was interrupted, or killed, the same command goes on where it was.
+    Rows that fail go to OUT.failed.jsonl with their error; the same command
+    tries them again.
+    """
+    if source.exists() and out.exists() and source.samefile(out):
+        raise CommandError("IN and OUT are the same file; name another output")
+    if not out.parent.is_dir():
+        raise CommandError(f"{out.parent} is no folder: make it, or name another output")
+    for file in (source, out):
+        needing_format(file)
+    with (
+        warnings_noted(),
+        client_for(base_url, local=local, model=model, timeout=timeout, deadline=deadline) as client,
+    ):
+        failed = _work(client, source, Ledger(out), top_n=top_n, model=model, max_concurrency=max_concurrency)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _work(
+    client: SyncRerankClient,
+    source: Path,
+    ledger: Ledger,
+    *,
+    top_n: int | None,
+    model: str,
+    max_concurrency: int | None,
+) -> int:
+    """Ranks what is not ranked yet; tells how many rows have failed."""
+
+    def rows() -> Iterator[Row]:
+        return number_rows(read_records(source), model=model, top_n=top_n)
+
+    ledger.match(rows())
+    again, begin = ledger.to_retry(), ledger.settled
+    if begin:
+        note(f"{begin - len(again):,} rows are ranked already; {len(again):,} that failed are tried again")
+    with progress_bar(lambda: count_records(source), lambda: client.totals, begin - len(again)) as advance:
+
+        def settle(result: Mapping[str, Any]) -> None:
+            ledger.add(result)
+            advance(len(ledger.failed))
+
+        scorer = None
+        try:
+            if again:
+                to_retry = (row for row in rows() if row.number in again)
+                scorer = rank_rows(client, to_retry, settle, max_concurrency=max_concurrency)
+            ledger.merge()
+            rest = (row for row in rows() if row.number >= begin)
+            scorer = rank_rows(client, rest, settle, max_concurrency=max_concurrency) or scorer
+        finally:
+            ledger.close()
+    ledger.finish()
+    if scorer is not None:
+        note(f"scored by the emulator ({scorer}), not by Jina's model")
+    note(f"{ledger.settled:,} rows, {len(ledger.failed):,} failed; {spent(client.totals)}")
+    if ledger.failed:
+        note(f"what failed is in {ledger.failed_file}; the same command tries it again")
+    return len(ledger.failed)

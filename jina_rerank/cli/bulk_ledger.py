@@ -1,0 +1,233 @@
+"""What `jina-rerank bulk` has done: lines that are only ever appended, so that it can be killed at any point.
+
+Every row that is settled has one line, in the order of the rows: in the journal if it was ranked, in the side file if
+it failed. The journal is the output itself if that is JSONL; from it the other formats are written at the end. What
+failed and is ranked by a later run goes to a journal of its own, and is then merged: each file is replaced as a whole,
+in an order in which a kill between two leaves lines that are known to be out of date.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+from .._narrow import is_object
+from .bulk_rows import Row
+from .bulk_tables import RESULT_COLUMNS, file_format, read_records, write_table
+from .failures import CommandError
+
+_BEGINNING: Final = b'{"row": '
+"""How each line begins: what is torn and does not begin so is somebody else's."""
+
+
+class Ledger:
+    """The files of one output.
+
+    Raises:
+        CommandError: The output is there, and is not the work of this command.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._is_table = file_format(out) != "jsonl"
+        self.journal: Path = _beside(out, ".journal.jsonl") if self._is_table else out
+        self.failed_file: Path = _beside(out, ".failed.jsonl")
+        self._retried_file = _beside(out, ".retried.jsonl")
+        self._open: dict[Path, IO[bytes]] = {}
+        self.settled: int = 0
+        """Rows that are ranked or have failed: all before this one."""
+        self.failed: dict[int, bytes] = {}
+        """The line of each row that has failed."""
+        self._retried: dict[int, bytes] = {}
+        self._unranked: dict[int, str] = {}
+        """The digest of each settled row without a result: it has failed, or its line is lost."""
+
+    def match(self, rows: Iterable[Row]) -> None:
+        """Finds out what is done of these rows. Nothing is changed before it is known that all of it is theirs.
+
+        Raises:
+            CommandError: It is not.
+        """
+        restored = self._is_table and self._out.exists() and not self.journal.exists()
+        results = _results_of_table(self._out) if restored else _lines(self.journal)
+        self._match(iter(rows), results)
+        retried = {_row(line): line for line in _lines(self._retried_file)}
+        # Those that are merged already, or belong to rows that have changed, are out of date.
+        self._retried = {
+            row: retried[row] for row, digest in self._unranked.items() if _digest(retried.get(row)) == digest
+        }
+        if restored:
+            _replace(self.journal, _results_of_table(self._out))
+        for path in (self.journal, self._retried_file):
+            _cut_torn_line(path)
+        self._write_failed()
+
+    def to_retry(self) -> frozenset[int]:
+        """The rows that have failed, and were not ranked since."""
+        return frozenset(self._unranked) - frozenset(self._retried)
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Keeps what became of a row: the next one, or one to retry."""
+        line = json.dumps(result).encode() + b"\n"
+        row, ranked = result["row"], "error" not in result
+        if row < self.settled:
+            if ranked:
+                self._retried[row] = line
+                self._append(self._retried_file, line)
+            else:
+                self.failed[row] = line
+            return
+        self._append(self.journal if ranked else self.failed_file, line)
+        self.settled = row + 1
+        if not ranked:
+            self.failed[row] = line
+
+    def merge(self) -> None:
+        """Puts what was ranked after all into its places."""
+        self.close()
+        if self._retried:
+            _replace(self.journal, _merged(_lines(self.journal), sorted(self._retried.items())))
+        for row in self._retried:
+            self.failed.pop(row, None)
+        self._retried.clear()
+        self._write_failed()
+        self._retried_file.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Writes the output from the journal, if it is another file."""
+        self.close()
+        if not self._is_table:
+            self.journal.touch()
+            return
+        new = _beside(self._out, ".new")
+        write_table(new, file_format(self._out), lambda: map(json.loads, _lines(self.journal)))
+        new.replace(self._out)
+        self.journal.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the files; adding opens them again."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _match(self, rows: Iterator[Row], results: Iterator[bytes]) -> None:
+        failures = _lines(self.failed_file)
+        result, failure = next(results, None), next(failures, None)
+        for row in rows:
+            while failure is not None and _row(failure) < row.number:
+                failure = next(failures, None)
+            if result is not None and _row(result) == row.number:
+                if _digest(result) != row.digest:
+                    raise self._mismatch(row.number, "it was ranked with another id, text, model or --top-n")
+                result = next(results, None)
+            elif failure is not None and _row(failure) == row.number:
+                # It may have been mended since: it is tried again in any case.
+                self.failed[row.number], self._unranked[row.number] = failure, row.digest
+            elif result is not None:
+                self._unranked[row.number] = row.digest  # somebody has deleted the side file
+            else:
+                break
+            self.settled = row.number + 1
+        if result is not None:
+            raise self._mismatch(_row(result), "it has a result of this row, and IN has no such row")
+
+    def _mismatch(self, row: int, why: str) -> CommandError:
+        return CommandError(
+            f"{self._out} does not match, at row {row}: {why}; name another output, or delete this one to begin anew"
+        )
+
+    def _write_failed(self) -> None:
+        if self.failed:
+            _replace(self.failed_file, (line for _, line in sorted(self.failed.items())))
+        else:
+            self.failed_file.unlink(missing_ok=True)
+
+    def _append(self, path: Path, line: bytes) -> None:
+        file = self._open.get(path)
+        if file is None:
+            file = self._open[path] = path.open("ab")
+        file.write(line)
+        file.flush()  # to the system, which keeps it when this process is killed
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a file.
+
+    Raises:
+        CommandError: They are not this command's.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if not line.startswith(_BEGINNING[: len(line)]):
+                raise _foreign(path)
+            if line.endswith(b"\n"):
+                yield line
+
+
+def _results_of_table(path: Path) -> Iterator[bytes]:
+    for record in read_records(path, RESULT_COLUMNS):
+        if record.problem or not isinstance(record.fields["row"], int):
+            raise _foreign(path)
+        yield json.dumps({name: record.fields[name] for name in RESULT_COLUMNS}).encode() + b"\n"
+
+
+def _foreign(path: Path) -> CommandError:
+    return CommandError(f"{path} is there, and is no output of this command; name another output, or delete it")
+
+
+def _field(line: bytes, name: str) -> Any:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not is_object(value) or name not in value:
+        raise CommandError(f"a line of the output is damaged: {line[:60]!r}; delete it, or name another output")
+    return value[name]
+
+
+def _row(line: bytes) -> int:
+    return int(_field(line, "row"))
+
+
+def _digest(line: bytes | None) -> str | None:
+    return None if line is None else str(_field(line, "request"))
+
+
+def _merged(lines: Iterator[bytes], others: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    """The lines of both, in the order of their rows."""
+    waiting = iter(others)
+    other = next(waiting, None)
+    for line in lines:
+        while other is not None and other[0] < _row(line):
+            yield other[1]
+            other = next(waiting, None)
+        yield line
+    while other is not None:
+        yield other[1]
+        other = next(waiting, None)
+
+
+def _replace(path: Path, lines: Iterable[bytes]) -> None:
+    new = _beside(path, ".new")
+    with new.open("wb") as file:
+        file.writelines(lines)
+    new.replace(path)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Takes away the beginning of a line whose writer was killed."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        tail = b""
+        while end - len(tail) > 0 and b"\n" not in tail:
+            start = max(0, end - len(tail) - 65_536)
+            file.seek(start)
+            tail = file.read(end - start)
+        file.truncate(end - len(tail) + tail.rfind(b"\n") + 1)

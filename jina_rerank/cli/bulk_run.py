@@ -1,0 +1,99 @@
+"""The work of `jina-rerank bulk`: rows through `rerank_many`, each outcome to the ledger in the order of the rows."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from ..errors import (
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    RerankError,
+)
+from ..models import RerankRequest, RerankResponse
+from ..sync import SyncRerankClient
+from .bulk_rows import Row
+from .local import scorer_of
+
+Settle = Callable[[Mapping[str, Any]], None]
+
+_FATAL: Final = (
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    InsufficientBalanceError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+"""What every other row would meet too. It ends the work, and its row stays to be done."""
+
+
+def rank_rows(
+    client: SyncRerankClient, rows: Iterable[Row], settle: Settle, *, max_concurrency: int | None
+) -> str | None:
+    """Ranks rows, several at once, and calls `settle` with what became of each, in their order.
+
+    Returns:
+        The scorer of the emulator that has answered; None if it was another server.
+
+    Raises:
+        RerankError: Of a kind that all rows would meet. What was settled before is.
+    """
+    scorer: str | None = None
+    waiting: deque[tuple[Row, InvalidRequestError | None]] = deque()
+
+    def settle_refused() -> None:
+        while waiting and (refusal := waiting[0][1]) is not None:
+            settle(failure(waiting.popleft()[0], refusal))
+
+    def requests() -> Iterator[RerankRequest]:
+        for row in rows:
+            try:
+                request = row.request()
+            except InvalidRequestError as error:
+                waiting.append((row, error))
+                settle_refused()  # if nothing is ahead of it
+                continue
+            waiting.append((row, None))
+            yield request
+
+    with client.rerank_many(requests(), max_concurrency=max_concurrency) as outcomes:
+        for outcome in outcomes:
+            settle_refused()
+            if isinstance(outcome.error, _FATAL):
+                raise outcome.error
+            row, _ = waiting.popleft()
+            if outcome.response is None:
+                settle(failure(row, outcome.error))
+            else:
+                scorer = scorer_of(outcome.response) or scorer
+                settle(success(row, outcome.response))
+    settle_refused()
+    return scorer
+
+
+def success(row: Row, response: RerankResponse[Any]) -> dict[str, Any]:
+    """The line of a row that was ranked."""
+    return {
+        "row": row.number,
+        "id": row.id,
+        "indices": [result.index for result in response.results],
+        "scores": [result.relevance_score for result in response.results],
+        "tokens": None if response.usage is None else response.usage.total_tokens,
+        "request": row.digest,
+    }
+
+
+def failure(row: Row, error: RerankError | None) -> dict[str, Any]:
+    """The line of a row that has failed, with what is known of the error."""
+    known = {name: value for name, value in vars(error).items() if value is not None}
+    return {
+        "row": row.number,
+        "id": row.id,
+        "error": {"type": type(error).__name__, **known},
+        "request": row.digest,
+    }

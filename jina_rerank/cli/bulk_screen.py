@@ -1,0 +1,48 @@
+"""What people see of `jina-rerank bulk` while it works: how far it is, how fast, what it costs, how long it takes."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..totals import Totals
+from .console import progress_console
+
+
+@contextmanager
+def progress_bar(count: Callable[[], int], totals: Callable[[], Totals], done: int) -> Generator[Callable[[int], None]]:
+    """A function to call after each row with how many have failed; on a terminal it moves a bar.
+
+    Args:
+        count: Tells how many rows there are; asked only if somebody watches.
+        totals: What was spent by this run.
+        done: Rows that were done before.
+    """
+    console = progress_console()
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]} {task.fields[spent]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=count(), completed=done, rate="", spent="")
+
+        def advance(failed: int) -> None:
+            speed = progress.tasks[0].speed
+            progress.update(
+                task,
+                advance=1,
+                rate="" if speed is None else f"{speed:,.1f}/s",
+                spent=spent(totals()) + (f", {failed:,} failed" if failed else ""),
+            )
+
+        yield advance
+
+
+def spent(totals: Totals) -> str:
+    """Tokens, and their list price."""
+    return f"{totals.tokens:,} tokens, ${totals.price:,.4f}"

@@ -1,0 +1,109 @@
+"""Two ASGI apps that stand in for the emulator: one answers from a recording, one asks the API and records it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from ..endpoint import Endpoint
+from .recordings import Answer, Recording, kept_headers, scrubbed, shown
+
+_TIMEOUT = 120.0
+"""Seconds for one answer of the API while it is recorded: more than any client waits by default."""
+
+
+class Replay:
+    """Answers from a recording, and keeps what it has no answer for.
+
+    Raises:
+        ValueError: The file holds no recording.
+    """
+
+    def __init__(self, path: Path, node_id: str) -> None:
+        self._path = path
+        self._node_id = node_id
+        self._problems: list[str] = []
+        self._recording = Recording()
+        if path.exists():
+            try:
+                self._recording = Recording.from_text(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        request = Request(scope, receive)
+        body = scrubbed(await request.body())
+        answer = self._recording.find(body)
+        response = self._refusal(body) if answer is None else _response(answer)
+        await response(scope, receive, send)
+
+    def end(self) -> str | None:
+        """Why the test cannot stand, if so."""
+        return _listed(self._problems)
+
+    def _refusal(self, body: Any) -> Response:
+        problem = (
+            f"no recording of this request ({shown(body)}): {self._recording.nearest(body)}, in {self._path}. "
+            f"Record it with: pytest --rerank-record '{self._node_id}'"
+        )
+        self._problems.append(problem)
+        # A status that no client tries again.
+        return JSONResponse({"detail": problem}, 404)
+
+
+class Record:
+    """Asks the API, and writes what it has answered when the test ends."""
+
+    def __init__(self, path: Path, upstream: Endpoint) -> None:
+        self._path = path
+        self._upstream = upstream
+        self._problems: list[str] = []
+        self._recording = Recording()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, as it will be replayed."""
+        request = Request(scope, receive)
+        body = await request.body()
+        try:
+            answer = await self._ask(body)
+        except httpx.HTTPError as error:
+            problem = f"{self._upstream.url} gave no answer ({error!r}); nothing is recorded of this test"
+            self._problems.append(problem)
+            await JSONResponse({"detail": problem}, 502)(scope, receive, send)
+            return
+        self._recording.add(scrubbed(body, self._secret()), answer)
+        await _response(answer)(scope, receive, send)
+
+    def end(self) -> str | None:
+        """Writes the recording, if it is whole; says why not."""
+        if self._recording and not self._problems:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(self._recording.to_text(), encoding="utf-8")
+        return _listed(self._problems)
+
+    async def _ask(self, body: bytes) -> Answer:
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        if secret := self._secret():
+            headers["authorization"] = f"Bearer {secret}"
+        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+            response = await client.post(self._upstream.url, content=body, headers=headers)
+        return Answer(response.status_code, kept_headers(response.headers), scrubbed(response.content, self._secret()))
+
+    def _secret(self) -> str | None:
+        key = self._upstream.api_key
+        return None if key is None else key.get_secret_value()
+
+
+def _response(answer: Answer) -> Response:
+    text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+    return Response(text, answer.status, dict(answer.headers))
+
+
+def _listed(problems: Sequence[str]) -> str | None:
+    return "\n".join(dict.fromkeys(problems)) or None

@@ -1,0 +1,129 @@
+"""Recordings: what the API was asked, and its answers, as a file that people can read. Pure, but for the file."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from .._narrow import is_array, is_object
+
+_SCRUBBED: Final = "SCRUBBED"
+_KEY: Final = re.compile(r"jina_[A-Za-z0-9_-]{16,}")
+"""The keys of the hosted API begin so."""
+
+_KEPT_HEADERS: Final = ("content-type", "retry-after", "x-request-id", "x-jina-emulator-scorer")
+"""A list of what is kept, since nobody can list all that might be secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API said."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+    """Parsed JSON; a text if it was none."""
+
+
+class Recording:
+    """The answers of one test, by the bodies of their requests.
+
+    A body has one answer, the last that was given: what was refused and tried again while it was recorded is answered
+    at once when it is replayed.
+    """
+
+    def __init__(self) -> None:
+        self._exchanges: dict[str, tuple[Any, Answer]] = {}
+
+    def __len__(self) -> int:
+        return len(self._exchanges)
+
+    def add(self, body: Any, answer: Answer) -> None:
+        """Keeps the answer to `body`."""
+        self._exchanges[_identity(body)] = body, answer
+
+    def find(self, body: Any) -> Answer | None:
+        """The answer to a body with the same JSON, in whatever order its fields are; None if there is none."""
+        found = self._exchanges.get(_identity(body))
+        return None if found is None else found[1]
+
+    def nearest(self, body: Any) -> str:
+        """How `body` differs from what was recorded, for people."""
+        differences = [_different_fields(body, recorded) for recorded, _ in self._exchanges.values()]
+        if not differences:
+            return "nothing was recorded"
+        fewest: list[str] = min(differences, key=len)
+        return f"the nearest of {len(differences)} recorded requests differs in {', '.join(fewest)}"
+
+    def to_text(self) -> str:
+        """The recording as JSON, one field a line."""
+        exchanges = [
+            {"request": body, "answer": {"status": answer.status, "headers": answer.headers, "body": answer.body}}
+            for body, answer in self._exchanges.values()
+        ]
+        return json.dumps(exchanges, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> "Recording":
+        """The recording that `to_text` wrote.
+
+        Raises:
+            ValueError: It is no such text.
+        """
+        recording = cls()
+        try:
+            for exchange in json.loads(text):
+                answer = exchange["answer"]
+                recording.add(exchange["request"], Answer(int(answer["status"]), answer["headers"], answer["body"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError("it is not a recording; delete it, and record it again") from error
+        return recording
+
+
+def scrubbed(data: bytes, key: str | None = None) -> Any:
+    """What a body says, without `key` and without anything that looks like a key of the hosted API."""
+    text = data.decode("utf-8", "replace")
+    if key:
+        text = text.replace(key, _SCRUBBED)
+    text = _KEY.sub(_SCRUBBED, text)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an answer's headers that a recording keeps; names in lower case."""
+    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+
+
+def recording_path(test_file: Path, node_id: str) -> Path:
+    """Where the recording of a test is: in the folder `recordings` beside its file."""
+    test = ".".join(node_id.split("::")[1:])
+    name = re.sub(r"[^\w.-]+", "-", test).strip("-")[:100]
+    if re.sub(r"[\[\]]", "-", test).strip("-") != name:
+        # Two tests may differ in nothing but what a file's name cannot hold.
+        name += "-" + sha256(test.encode()).hexdigest()[:8]
+    return test_file.parent / "recordings" / test_file.stem / f"{name}.json"
+
+
+def _identity(body: Any) -> str:
+    return json.dumps(body, sort_keys=True)
+
+
+def _different_fields(one: Any, other: Any) -> list[str]:
+    if not is_object(one) or not is_object(other):
+        return ["everything"]
+    return [name for name in sorted({*one, *other}) if _identity(one.get(name)) != _identity(other.get(name))]
+
+
+def shown(body: Any) -> str:
+    """A request in a few words."""
+    if not is_object(body):
+        return "a body that is no JSON object"
+    documents = body.get("documents")
+    count = len(documents) if is_array(documents) else 0
+    return f"query {body.get('query')!r:.80} with {count} documents for {body.get('model')}"

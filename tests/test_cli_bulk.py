@@ -1,0 +1,324 @@
+"""`jina-rerank bulk` as its users meet it: files, kills, Ctrl-C, and what is left after them."""
+
+import csv
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("typer")
+pytest.importorskip("uvicorn")
+
+from jina_rerank.emulator import serve
+
+from .servers import RawServer, http, send
+from .test_cli import LONGEST_SECONDS, call, command, environment, refused, until
+
+ROWS = 150
+LINES = [
+    json.dumps({"id": f"q{i}", "query": f"tyre {i}", "documents": [f"onion soup {i}", f"change tyre {i}", "a tyre"]})
+    for i in range(ROWS)
+]
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[str]:
+    with serve() as server:
+        yield server.url
+
+
+@pytest.fixture
+def asked(emulator: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment names the emulator, with a key that it takes."""
+    ask(emulator, monkeypatch)
+    return emulator
+
+
+def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JINA_RERANK_BASE_URL", url)
+    monkeypatch.setenv("JINA_API_KEY", "jina_test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a file of rows."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in.jsonl", LINES)
+    return tmp_path
+
+
+def write(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("asked")
+class TestFormats:
+    def test_a_line_for_each_row_in_their_order(self, folder: Path) -> None:
+        result = call("bulk", "in.jsonl", "out.jsonl", "--top-n", "2")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr.splitlines()[0] == "jina-rerank: scored by the emulator (lexical), not by Jina's model"
+        assert re.fullmatch(
+            r"jina-rerank: 150 rows, 0 failed; [1-9],\d{3} tokens, \$0.000\d", result.stderr.splitlines()[1]
+        )
+        rows = read(folder / "out.jsonl")
+        assert [(row["row"], row["id"], row["indices"]) for row in rows] == [(i, f"q{i}", [1, 2]) for i in range(ROWS)]
+        assert all(row["scores"] == sorted(row["scores"], reverse=True) and row["tokens"] > 0 for row in rows)
+        assert files(folder) == {"in.jsonl", "out.jsonl"}
+
+    def test_csv(self, folder: Path) -> None:
+        with (folder / "in.csv").open("w", newline="", encoding="utf-8-sig") as file:
+            rows = map(json.loads, LINES[:20])
+            csv.writer(file).writerows(
+                [("documents", "id", "note", "query")]
+                + [(json.dumps(row["documents"]), f'{row["id"]}\n"x"', "-", row["query"]) for row in rows]
+            )
+        assert call("bulk", "in.csv", "out.csv").exit_code == 0
+        with (folder / "out.csv").open(newline="") as file:
+            written = list(csv.DictReader(file))
+        assert [row["id"] for row in written] == [f'q{i}\n"x"' for i in range(20)]
+        assert {row["indices"] for row in written} == {"[1, 2, 0]"}
+        assert len(json.loads(written[0]["scores"])) == 3
+        assert files(folder) == {"in.jsonl", "in.csv", "out.csv"}
+
+    @pytest.mark.parametrize("ids", [[7, 8], ["7", "b"], [7, "b"]], ids=["numbers", "texts", "mixed"])
+    def test_parquet(self, folder: Path, ids: list[Any]) -> None:
+        parquet = pytest.importorskip("pyarrow.parquet")
+        write(folder / "two.jsonl", [json.dumps({**json.loads(LINES[i]), "id": ids[i]}) for i in range(2)])
+        assert call("bulk", "two.jsonl", "out.parquet").exit_code == 0
+        rows = parquet.read_table("out.parquet").to_pylist()
+        assert [row["id"] for row in rows] == (ids if len({*map(type, ids)}) == 1 else [str(id_) for id_ in ids])
+        assert [row["indices"] for row in rows] == [[1, 2, 0]] * 2
+
+    def test_parquet_to_jsonl(self, folder: Path) -> None:
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist([json.loads(line) for line in LINES]), "in.parquet")
+        assert call("bulk", "in.parquet", "out.jsonl").exit_code == 0
+        assert call("bulk", "in.jsonl", "same.jsonl").exit_code == 0
+        assert read(folder / "out.jsonl") == read(folder / "same.jsonl")
+
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    def test_what_is_complete_is_known_again(self, folder: Path, ending: str) -> None:
+        pytest.importorskip("pyarrow")
+        out = folder / f"out.{ending}"
+        assert call("bulk", "in.jsonl", out.name).exit_code == 0
+        before = out.read_bytes()
+        result = call("bulk", "in.jsonl", out.name)
+        assert result.exit_code == 0
+        assert result.stderr == (
+            "jina-rerank: 150 rows are ranked already; 0 that failed are tried again\n"
+            "jina-rerank: 150 rows, 0 failed; 0 tokens, $0.0000\n"
+        )
+        assert out.read_bytes() == before
+        refused(call("bulk", "in.jsonl", out.name, "-n", "1"), 2, "does not match, at row 0", "--top-n")
+        assert (out.read_bytes(), files(folder)) == (before, {"in.jsonl", out.name})
+
+
+BROKEN = {
+    "no JSON": ("{", "the line is not JSON"),
+    "no object": ("[1]", "the line is not a JSON object"),
+    "no query": ('{"documents": ["a"]}', "query: it is missing"),
+    "blank query": ('{"query": " ", "documents": ["a"]}', "query"),
+    "one document": ('{"query": "a", "documents": "a"}', "documents: expected a sequence of documents, got one str"),
+    "an id": ('{"id": [1], "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
+}
+
+
+@pytest.mark.usefixtures("asked")
+class TestFailures:
+    def test_rows_that_break_a_rule_stop_no_other(self, folder: Path) -> None:
+        broken = [line for line, _ in BROKEN.values()]
+        write(folder / "in.jsonl", [*broken[:3], *LINES[:2], *broken[3:]])
+        result = call("bulk", "in.jsonl", "out.jsonl")
+        assert result.exit_code == 1
+        assert "8 rows, 6 failed" in result.stderr
+        assert "what failed is in out.jsonl.failed.jsonl; the same command tries it again" in result.stderr
+        assert [(row["row"], row["id"]) for row in read(folder / "out.jsonl")] == [(3, "q0"), (4, "q1")]
+        failed = read(folder / "out.jsonl.failed.jsonl")
+        assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7]
+        for row, (_, message) in zip(failed, BROKEN.values(), strict=True):
+            assert row["error"]["type"] == "InvalidRequestError"
+            assert message in row["error"]["message"]
+
+    def test_a_row_that_was_mended_gets_into_its_place(self, folder: Path) -> None:
+        write(folder / "in.jsonl", ["{", *LINES[1:5]])
+        assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
+        write(folder / "in.jsonl", LINES[:6])
+        result = call("bulk", "in.jsonl", "out.jsonl")
+        assert result.exit_code == 0
+        assert "4 rows are ranked already; 1 that failed are tried again" in result.stderr
+        assert [row["id"] for row in read(folder / "out.jsonl")] == [f"q{i}" for i in range(6)]
+        assert files(folder) == {"in.jsonl", "out.jsonl"}
+
+    def test_what_every_row_would_meet_ends_the_run(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with serve(balance=200) as server:
+            ask(server.url, monkeypatch)
+            result = call("bulk", "in.jsonl", "out.jsonl")
+        assert result.exit_code == 1
+        assert "AUTHZ_INSUFFICIENT_BALANCE" in result.stderr
+        assert 0 < len(read(folder / "out.jsonl")) < ROWS
+        assert not (folder / "out.jsonl.failed.jsonl").exists()
+
+    def test_errors_of_the_api_are_kept_as_data(
+        self, folder: Path, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ask(raw_server.url, monkeypatch)
+        raw_server.plays = [send(http(b'{"detail": "too long"}', 400))]
+        write(folder / "in.jsonl", LINES[:1])
+        assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
+        (row,) = read(folder / "out.jsonl.failed.jsonl")
+        assert (row["error"]["type"], row["error"]["status"], row["error"]["attempts"]) == ("BadRequestError", 400, 1)
+
+
+@pytest.mark.usefixtures("asked")
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "parts"),
+        [
+            (("none.jsonl", "out.jsonl"), ("none.jsonl cannot be read: No such file",)),
+            (("in.jsonl", "in.jsonl"), ("same file",)),
+            (("in.txt", "out.jsonl"), ("in.txt: the name must end in .jsonl",)),
+            (("in.jsonl", "out.json"), ("out.json: the name must end in .jsonl",)),
+            (("in.jsonl", "no/out.jsonl"), ("no is no folder",)),
+            (("columns.csv", "out.jsonl"), ("has no column 'documents', but id, query, text",)),
+            (("latin.csv", "out.jsonl"), ("latin.csv is no CSV in UTF-8",)),
+            (("in.jsonl", "mine.jsonl"), ("mine.jsonl is there, and is no output of this command",)),
+            (("in.jsonl", "torn.jsonl"), ("torn.jsonl is there, and is no output of this command",)),
+            (("in.jsonl", "columns.csv"), ("columns.csv has no column 'row'",)),
+            (("none.parquet", "out.jsonl"), ("none.parquet is no Parquet file",)),
+        ],
+        ids=lambda value: value[0] if isinstance(value, tuple) and value[0].endswith("l") else None,
+    )
+    def test_nothing_is_touched(self, folder: Path, arguments: tuple[str, str], parts: tuple[str, ...]) -> None:
+        if "none.parquet" in arguments:
+            pytest.importorskip("pyarrow")
+        (folder / "columns.csv").write_text("id,query,text\n1,a,b\n")
+        (folder / "latin.csv").write_bytes(b"id,query,documents\n1,\xe9,[]\n")
+        (folder / "mine.jsonl").write_text('{"id": 1}\n')
+        (folder / "torn.jsonl").write_text("my notes")
+        (folder / "none.parquet").write_text("nothing of the kind")
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        refused(call("bulk", *arguments), 2, *parts)
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+    @pytest.mark.parametrize("change", ["text", "fewer", "model"])
+    def test_an_output_of_something_else(self, folder: Path, change: str) -> None:
+        assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+        before = (folder / "out.jsonl").read_bytes()
+        if change == "text":
+            write(folder / "in.jsonl", [LINES[0], LINES[1].replace("soup", "stew"), *LINES[2:]])
+        if change == "fewer":
+            write(folder / "in.jsonl", LINES[:100])
+        result = call("bulk", "in.jsonl", "out.jsonl", *(["-m", "jina-reranker-m0"] if change == "model" else []))
+        row = {"text": 1, "fewer": 100, "model": 0}[change]
+        refused(result, 2, f"out.jsonl does not match, at row {row}", "name another output, or delete this one")
+        assert (folder / "out.jsonl").read_bytes() == before
+
+    def test_parquet_without_pyarrow(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+        refused(call("bulk", "in.jsonl", "out.parquet"), 2, 'pip install "jina-rerank[parquet]"')
+
+
+# Kills
+
+
+def asked_for(url: str) -> int:
+    return int(httpx.get(f"{url}/_emulator/requests").json()["requests"])
+
+
+def started(*arguments: str) -> "subprocess.Popen[bytes]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command("bulk", *arguments), stdout=pipe, stderr=pipe, env=environment())
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_killed_at_random_moments_it_ends_as_if_it_never_was(
+    folder: Path, asked: str, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    write(folder / "in.jsonl", LINES[:100])
+    assert call("bulk", "in.jsonl", f"whole.{ending}").exit_code == 0
+    moments = random.Random(ending)
+    codes: list[int] = []
+    kills = {"jsonl": 4, "parquet": 2}[ending]
+    # One row in ten fails at first, so that the tries of later runs are killed too.
+    with serve(latency=0.02, faults=["422:0.1"]) as server:
+        ask(server.url, monkeypatch)
+        while 0 not in codes:
+            assert len(codes) < 40
+            target = asked_for(server.url) + moments.randrange(50)
+            with started("in.jsonl", f"out.{ending}", "--max-concurrency", "4") as process:
+                if codes.count(-signal.SIGKILL) < kills:
+                    until(lambda: process.poll() is not None or asked_for(server.url) >= target)  # noqa: B023  # at once
+                    process.kill()
+                process.communicate(timeout=LONGEST_SECONDS)
+            codes.append(process.returncode)
+            assert process.returncode in {0, 1, -signal.SIGKILL}
+    assert codes.count(-signal.SIGKILL) >= kills // 2
+    assert (folder / f"out.{ending}").read_bytes() == (folder / f"whole.{ending}").read_bytes()
+    assert files(folder) == {"in.jsonl", f"out.{ending}", f"whole.{ending}"}
+
+
+@pytest.mark.usefixtures("asked")
+def test_torn_anywhere_it_goes_on(folder: Path) -> None:
+    write(folder / "in.jsonl", [*LINES[:4], "{", *LINES[4:6]])
+    assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
+    out, side = folder / "out.jsonl", folder / "out.jsonl.failed.jsonl"
+    whole, failed = out.read_bytes(), side.read_bytes()
+    ends = [match.end() for match in re.finditer(b"\n", whole)]
+    cuts = {0, 1, 7, 30, *ends[:-1], *(end - 1 for end in ends), *(end + 9 for end in ends[:-1])}
+    for cut in sorted(cuts):
+        out.write_bytes(whole[:cut])
+        # The side file is as far as the output, or behind, torn or not.
+        side.write_bytes(failed if cut % 2 else failed[: cut % len(failed)])
+        assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
+        assert (out.read_bytes(), side.read_bytes()) == (whole, failed)
+
+
+def test_killed_between_the_files_of_a_merge(folder: Path, asked: str) -> None:
+    write(folder / "in.jsonl", ["{", *LINES[1:4]])
+    assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
+    stale = (folder / "out.jsonl.failed.jsonl").read_bytes()
+    write(folder / "in.jsonl", LINES[:4])
+    assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+    whole = (folder / "out.jsonl").read_bytes()
+    # The output was replaced already, the side file and the journal were not.
+    (folder / "out.jsonl.failed.jsonl").write_bytes(stale)
+    (folder / "out.jsonl.retried.jsonl").write_bytes(whole.splitlines(keepends=True)[0])
+    before = asked_for(asked)
+    assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+    assert ((folder / "out.jsonl").read_bytes(), asked_for(asked)) == (whole, before)
+    assert files(folder) == {"in.jsonl", "out.jsonl"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_leaves_whole_lines(folder: Path, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(latency=0.05) as server:
+        ask(server.url, monkeypatch)
+        with started("in.jsonl", "out.jsonl", "--max-concurrency", "4") as process:
+            until(lambda: asked_for(server.url) >= 20)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=LONGEST_SECONDS)
+    assert (process.returncode, out, err) == (130, b"", b"jina-rerank: interrupted\n")
+    done = read(folder / "out.jsonl")
+    assert [row["row"] for row in done] == list(range(len(done)))
+    assert 10 <= len(done) < ROWS
+    ask(asked, monkeypatch)
+    assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+    assert call("bulk", "in.jsonl", "whole.jsonl").exit_code == 0
+    assert (folder / "out.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
