@@ -20,7 +20,7 @@ pytest.importorskip("uvicorn")
 from jina_rerank.emulator import serve
 
 from .servers import RawServer, http, send
-from .test_cli import LONGEST_SECONDS, call, command, environment, refused, until
+from .test_cli import LONGEST_SECONDS, call, command, environment, reads, refused, until
 
 ROWS = 150
 LINES = [
@@ -232,6 +232,24 @@ class TestRefusals:
     def test_parquet_without_pyarrow(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
         refused(call("bulk", "in.jsonl", "out.parquet"), 2, 'pip install "jina-rerank[parquet]"')
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_terminal_gets_a_bar(folder: Path) -> None:
+    pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
+    write(folder / "in.jsonl", ["{", *LINES])
+    ours, theirs = pty.openpty()
+    variables = environment(TERM="xterm-256color", COLUMNS="100")
+    with subprocess.Popen(
+        command("bulk", "in.jsonl", "out.jsonl"), stdout=subprocess.PIPE, stderr=theirs, env=variables
+    ) as process:
+        os.close(theirs)
+        shown = b"".join(reads(ours)).decode()
+        os.close(ours)
+        assert process.communicate(timeout=LONGEST_SECONDS)[0] == b""
+    assert process.returncode == 1
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).rpartition("151/151")[2]
+    assert re.match(r" [0-9,.]+/s [1-9],\d{3} tokens, \$0\.000\d, 1 failed 0:00:00", last)
 
 
 # Kills

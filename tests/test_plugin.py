@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -216,7 +217,6 @@ class TestRecordings:
             ["no recording of this request (query 'tyre' with 2 documents*nothing was recorded*"]
         )
         run(pytester, "--rerank-record").assert_outcomes(passed=1)
-        run(pytester).assert_outcomes(passed=1)
         pytester.makepyfile(test_it=code.replace("top_n=2", "top_n=1"))
         result = run(pytester)
         result.assert_outcomes(passed=1, errors=1)
@@ -268,6 +268,18 @@ def test_without_the_extra_it_says_what_to_install(pytester: pytest.Pytester) ->
     result = run(pytester)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(['these fixtures need an extra: pip install "jina-rerank?testing?"'])
+
+
+def test_the_page_can_be_followed_word_by_word(pytester: pytest.Pytester, api: str) -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "testing.md").read_text()
+    program, *blocks = re.findall(r"^```py\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (options,) = [block for block in blocks if "def jina_emulator_options" in block]
+    blocks.remove(options)
+    files = {"search.py": program, "test_search.py": "\n".join(blocks), "conftest.py": options}
+    for name, code in files.items():
+        (pytester.path / name).write_text(code)
+    run(pytester, "-p", "anyio", "--rerank-record").assert_outcomes(passed=5)
+    assert (pytester.path / "recordings" / "test_search" / "test_recorded.json").exists()
 
 
 def test_the_example_project_passes_offline_and_records(tmp_path: Path, api: str) -> None:
