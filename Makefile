@@ -26,7 +26,8 @@ $(INSTALLED): pyproject.toml
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[demo,langchain,aiohttp,parquet]' --group check
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group check \
+		--editable '.[demo,eval,langchain,aiohttp,parquet]'
 	@touch $@
 
 demo: $(INSTALLED)

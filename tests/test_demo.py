@@ -17,9 +17,8 @@ pytest.importorskip("ir_measures")
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jina_rerank import RerankClient
+from jina_rerank import SyncRerankClient
 from jina_rerank.cli.demo_run import Target, target, work
-from jina_rerank.cli.quality import quality
 from jina_rerank.emulator import create_app, serve
 
 from .servers import RawServer, http, send, silence
@@ -208,21 +207,12 @@ class Counting:
 def test_no_more_calls_at_a_time_than_the_server_takes(at_once: int) -> None:
     app = Counting(create_app(latency=0.02))
     url = "http://emulator"
-    client = RerankClient(
+    client = SyncRerankClient(
         "jina_test",
         base_url=url,
         allow_insecure=True,
         http_client=lambda: httpx.AsyncClient(transport=httpx.ASGITransport(app)),
     )
-    run = work(Target(client, url, url, at_once), 6)
+    done = work(Target(client, url, url, at_once), 6)
     assert app.most == at_once
-    assert [len(ranking.results) for ranking in run.rankings] == [20] * 6
-
-
-def test_quality() -> None:
-    # One relevant document in the second place, and one in the eleventh, which no measure looks at.
-    late = [str(rank) for rank in range(20)]
-    found = quality({"a": {"1": 1}, "b": {"10": 1}}, {"a": late, "b": late})
-    assert found.ndcg_of == pytest.approx({"a": 0.63093, "b": 0.0}, abs=1e-5)  # 1 / log2(3)
-    assert found.ndcg_at_10 == pytest.approx(0.315465, abs=1e-5)
-    assert found.mrr_at_10 == pytest.approx(0.25)
+    assert [len(ranking.results) for ranking in done.evaluation.verdicts[1].run.rankings] == [20] * 6

@@ -7,6 +7,7 @@ import typer
 from .._version import __version__
 from .bulk import bulk
 from .demo import demo
+from .eval import evaluate
 from .rank import rank
 from .serve import serve
 
@@ -15,7 +16,6 @@ app: typer.Typer = typer.Typer(
     epilog="The key is read from JINA_API_KEY, the server from JINA_RERANK_BASE_URL. "
     "Exit codes: 0 done, 1 the API failed, 2 wrong usage or configuration, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     # A bug's traceback must not show local variables: one of them may be the key.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -49,6 +49,14 @@ app.command(
         "jina-rerank serve --fault 503:0.1 --fault slow:0.05:2s",
     )
 )(serve)
+app.command(
+    "eval",
+    epilog=_examples(
+        "jina-rerank eval sample lexical minilm",
+        "jina-rerank eval scifact/ jina-reranker-v3.5 jina-reranker-v2-base-multilingual --report out/",
+        "jina-rerank eval queries.jsonl jina-reranker-v3.5 BAAI/bge-reranker-v2-m3@http://localhost:8000 --json",
+    ),
+)(evaluate)
 app.command(
     epilog=_examples(
         "jina-rerank demo",

@@ -1,31 +1,27 @@
 """The work of `jina-rerank demo`: the same questions to whichever server is to be asked, many at a time."""
 
 import os
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import anyio
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..client import RerankClient
 from ..emulator import MiniLMScorer
-from ..emulator.scifact import Abstract, Claim, claims
+from ..emulator.scifact import Claim, claims
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, resolve_endpoint
-from ..models import RerankResponse
+from ..evaluation import Evaluation, evaluate, sample
 from ..retry import RetryPolicy
+from ..sync import SyncRerankClient
 from .console import progress_console
 from .local import LOCAL_KEY, local_server
-
-Ranking = RerankResponse[Abstract]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Whom to ask."""
 
-    client: RerankClient
+    client: SyncRerankClient
     url: str
     name: str
     """Whom that is, for people."""
@@ -34,12 +30,11 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What was asked, and the answers."""
+class Work:
+    """What was asked, and how good the answers are."""
 
     claims: Sequence[Claim]
-    rankings: Sequence[Ranking]
-    seconds: float
+    evaluation: Evaluation
     target: Target
 
 
@@ -56,50 +51,37 @@ def target() -> Generator[Target]:
     scorer = MiniLMScorer()
     with local_server(scorer) as url:
         # A proxy of the environment has no business between two ends of this process.
-        client = RerankClient(LOCAL_KEY, base_url=url, trust_env=False)
+        client = SyncRerankClient(LOCAL_KEY, base_url=url, trust_env=False)
         yield Target(client, url, f"an emulator on this machine ({scorer.name}, not Jina's model)", at_once=4)
 
 
 def _target_of_environment() -> Target:
     endpoint = resolve_endpoint(None, None, allow_insecure=False, variable=os.getenv)
     if not endpoint.hosted:
-        return Target(RerankClient(), endpoint.url, endpoint.url, at_once=4)
+        return Target(SyncRerankClient(), endpoint.url, endpoint.url, at_once=4)
     # A free key allows 2 calls at a time and 100,000 tokens a minute, and all claims together take more.
     patient = RetryPolicy(max_attempts=10, throttle_delay=4.0, max_delay=30.0)
-    client = RerankClient(deadline=900.0, retry=patient)
+    client = SyncRerankClient(deadline=900.0, retry=patient)
     return Target(client, endpoint.url, f"{endpoint.url}, which takes minutes with a free key", at_once=2)
 
 
-def work(target: Target, count: int) -> Run:
+def work(target: Target, count: int) -> Work:
     """Asks about the first `count` claims, with a progress bar if a person watches.
 
     Raises:
-        RerankError: One call failed; the others were cancelled. It may stand in a group.
+        RerankError: One call failed; the others were cancelled.
     """
-    asked = claims()[:count]
     console = progress_console()
     columns = TextColumn("reranking"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(asked))
-        started = time.perf_counter()
-        rankings = anyio.run(rerank_all, target, asked, lambda: progress.advance(task))
-        seconds = time.perf_counter() - started
-    return Run(asked, rankings, seconds, target)
-
-
-async def rerank_all(target: Target, asked: Sequence[Claim], on_answer: Callable[[], None]) -> list[Ranking]:
-    """One call for each claim, in order, `target.at_once` of them at a time."""
-    rankings: dict[int, Ranking] = {}
-    limiter = anyio.CapacityLimiter(target.at_once)
-
-    async def ask(position: int, claim: Claim) -> None:
-        async with limiter:
-            rankings[position] = await target.client.rerank(
-                claim.text, claim.candidates, key=lambda abstract: abstract.passage
-            )
-        on_answer()
-
-    async with target.client, anyio.create_task_group() as tasks:
-        for position, claim in enumerate(asked):
-            tasks.start_soon(ask, position, claim)
-    return [rankings[position] for position in range(len(asked))]
+    with (
+        target.client,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("", total=count)
+        evaluation = evaluate(
+            sample()[:count],
+            {"reranked": target.client},
+            at_once=target.at_once,
+            on_answer=lambda _: progress.advance(task),
+        )
+    return Work(claims()[:count], evaluation, target)

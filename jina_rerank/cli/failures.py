@@ -26,7 +26,7 @@ class Ending(NamedTuple):
 
 def ending(error: BaseException) -> Ending | None:
     """How a command that met `error` ends; None for what no user can cause or cure, which is a bug."""
-    match _first(error):
+    match error:
         case KeyboardInterrupt():
             return Ending(130, "interrupted")
         case BrokenPipeError():
@@ -35,7 +35,7 @@ def ending(error: BaseException) -> Ending | None:
         case CommandError() | ConfigurationError() | InvalidRequestError() as refused:
             return Ending(2, str(refused))
         case RerankError() as failed:
-            return Ending(1, str(failed))
+            return Ending(1, "; ".join([str(failed), *getattr(failed, "__notes__", ())]))
         case OSError(strerror=str(reason)):
             # Reading files and opening ports tell more themselves; this is left for writing the results.
             return Ending(2, reason)
@@ -75,15 +75,6 @@ def needing(extra: str) -> Generator[None]:
     except ImportError as error:
         missing = error.__cause__ or error
         raise CommandError(f'this needs an extra: pip install "jina-rerank[{extra}]" ({missing})') from None
-
-
-def _first(error: BaseException) -> BaseException:
-    """Of the failures of calls that ran side by side, the one that cancelled the others; else the failure itself."""
-    match error:
-        case BaseExceptionGroup():
-            return _first(error.exceptions[0])
-        case _:
-            return error
 
 
 def _abandon_stdout() -> None:

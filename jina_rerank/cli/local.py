@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from ..models import RerankResponse
@@ -15,6 +16,29 @@ LOCAL_KEY: Final = "jina_local"
 """The key that commands send to the emulator, which takes any of this form. The user's own never goes there."""
 
 _SCORER_HEADER: Final = "x-jina-emulator-scorer"
+
+
+class ScorerName(StrEnum):
+    """The scorers that come with the emulator."""
+
+    LEXICAL = "lexical"
+    MINILM = "minilm"
+
+
+def scorer_named(name: ScorerName) -> "Scorer":
+    """The scorer of this name.
+
+    Raises:
+        CommandError: Its extra is missing.
+    """
+    with needing("local"):
+        from ..emulator import LexicalScorer  # noqa: PLC0415  # of the extra [local]
+    if name is ScorerName.LEXICAL:
+        return LexicalScorer()
+    with needing("minilm"):
+        from ..emulator import MiniLMScorer  # noqa: PLC0415  # of the extra [minilm]
+
+        return MiniLMScorer()
 
 
 @contextmanager

@@ -1,23 +1,13 @@
 """`jina-rerank serve`: the emulator in the foreground."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
 from .failures import CommandError, ends_clearly, needing
-from .local import LOCAL_KEY
-
-if TYPE_CHECKING:
-    from ..emulator import Scorer
-
-
-class ScorerName(StrEnum):
-    """The scorers that come with the emulator."""
-
-    LEXICAL = "lexical"
-    MINILM = "minilm"
+from .local import LOCAL_KEY, ScorerName, scorer_named
 
 
 class Tier(StrEnum):
@@ -61,8 +51,8 @@ def serve(
     models.
     """
     with needing("local"):
-        from ..emulator import TIERS, LexicalScorer, run  # noqa: PLC0415  # of the extra [local]
-    chosen = _minilm() if scorer is ScorerName.MINILM else LexicalScorer()
+        from ..emulator import TIERS, run  # noqa: PLC0415  # of the extra [local]
+    chosen = scorer_named(scorer)
     try:
         run(
             scorer=chosen,
@@ -80,13 +70,6 @@ def serve(
         raise CommandError(f"cannot listen on {host}, port {port}: {reason}") from None
     except ValueError as error:
         raise CommandError(str(error)) from None
-
-
-def _minilm() -> "Scorer":
-    with needing("minilm"):
-        from ..emulator import MiniLMScorer  # noqa: PLC0415  # of the extra [minilm]
-
-        return MiniLMScorer()
 
 
 def _greet(url: str, scorer: str) -> None:

@@ -50,7 +50,7 @@ class MiniLMScorer:
 
     blocking = True
 
-    def __init__(self, *, max_tokens: int = 192, cache_size: int = 4096) -> None:
+    def __init__(self, *, max_tokens: int = 192, cache_size: int = 16_384) -> None:
         if not 3 <= max_tokens <= 512:
             raise ValueError("max_tokens must be between 3 and 512")
         self._max_tokens = max_tokens

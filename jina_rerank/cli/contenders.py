@@ -1,0 +1,42 @@
+"""The contenders of `jina-rerank eval`, as they are written on the command line."""
+
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from ..retry import RetryPolicy
+from ..sync import SyncRerankClient
+from .failures import CommandError
+from .local import LOCAL_KEY, ScorerName, local_server, scorer_named
+
+# What an evaluation asks in a minute is more than a free key may, so that waiting is the rule and not a failure.
+_DEADLINE = 900.0
+_RETRY = RetryPolicy(max_retry_after=_DEADLINE)
+
+
+@contextmanager
+def clients(contenders: Sequence[str]) -> Generator[dict[str, SyncRerankClient]]:
+    """A client for each contender, by the words that name it.
+
+    Raises:
+        CommandError: One is named twice, or needs an extra.
+        ConfigurationError: One is no server, or has no key.
+    """
+    if len(set(contenders)) < len(contenders):
+        raise CommandError("a contender is named twice")
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(_client(name)) for name in contenders}
+
+
+@contextmanager
+def _client(contender: str) -> Generator[SyncRerankClient]:
+    if contender in list(ScorerName):
+        with (
+            local_server(scorer_named(ScorerName(contender))) as url,
+            # A proxy of the environment has no business between two ends of this process.
+            SyncRerankClient(LOCAL_KEY, base_url=url, deadline=_DEADLINE, trust_env=False) as client,
+        ):
+            yield client
+        return
+    model, _, base_url = contender.rpartition("@") if "://" in contender else (contender, "", None)
+    with SyncRerankClient(base_url=base_url, model=model or None, deadline=_DEADLINE, retry=_RETRY) as client:
+        yield client

@@ -1,0 +1,145 @@
+"""`jina-rerank eval`: which reranker is best on one's own queries, what it costs, and where to cut."""
+
+import json
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from .console import note, printable, progress_console, result_console, results_on_terminal, warnings_noted, write_line
+from .contenders import clients
+from .failures import CommandError, ends_clearly, needing
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation, Topic, Verdict
+
+SAMPLE = "sample"
+
+
+@ends_clearly
+def evaluate(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A directory in BEIR's form, a file of JSON lines, or the word sample for 40 claims of SciFact.",
+            show_default=False,
+        ),
+    ],
+    contenders: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONTENDER...",
+            help="A model, a server's URL, MODEL@URL, or a scorer of this machine: lexical, minilm.",
+            show_default=False,
+        ),
+    ],
+    *,
+    cutoff: Annotated[int, typer.Option("--cutoff", "-k", min=1, help="How many places the measures look at.")] = 10,
+    at_once: Annotated[int, typer.Option(min=1, help="Calls at a time; a free key allows two.")] = 2,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="Write report.md and its plots here.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All figures, as one JSON object.")] = False,
+) -> None:
+    """Compare rerankers on queries whose relevant documents are known.
+
+    The order given always competes. A model is asked for at the server of
+    JINA_RERANK_BASE_URL, or at Jina; a URL is asked without a key.
+
+    BEIR's form is corpus.jsonl, queries.jsonl, qrels.tsv and candidates.tsv.
+    A line of JSON has id, query, documents and relevance, a number for each.
+    """
+    with needing("eval"):
+        from .. import evaluation  # noqa: PLC0415  # what it imports is of the extra [eval]
+
+        if report is not None:
+            from ..evaluation import plots as _  # noqa: F401, PLC0415  # better now than when all is paid for
+    topics = _topics(data)
+    with warnings_noted(), clients(contenders) as asked, _progress(list(asked), len(topics)) as on_answer:
+        found = evaluation.evaluate(
+            topics, asked, cutoff=cutoff, at_once=at_once, on_answer=on_answer, title=Path(data).name
+        )
+    if report is not None:
+        note(f"the report is in {_written(found, report)}")
+    _show(found, as_json=as_json)
+
+
+def _topics(data: str) -> "tuple[Topic, ...]":
+    from ..evaluation import read_topics, sample  # noqa: PLC0415  # of the extra [eval]
+
+    if data != SAMPLE:
+        return read_topics(data)
+    with needing("local"):
+        return sample()
+
+
+def _written(found: "Evaluation", directory: Path) -> Path:
+    from ..evaluation import write_report  # noqa: PLC0415  # of the extra [eval]
+
+    try:
+        return write_report(found, directory)
+    except OSError as error:
+        raise CommandError(f"{directory} cannot be written to: {error.strerror}") from None
+
+
+@contextmanager
+def _progress(names: list[str], queries: int) -> Generator[Callable[[str], object]]:
+    """A bar for each contender, if a person watches."""
+    console = progress_console()
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        tasks = {name: progress.add_task(printable(name), total=queries) for name in names}
+        yield lambda name: progress.advance(tasks[name])
+
+
+def _show(found: "Evaluation", *, as_json: bool) -> None:
+    if as_json:
+        write_line(json.dumps(found.to_dict()))
+    elif results_on_terminal():
+        result_console().print(_table(found))
+    else:
+        for row in [_header(found), *map(_cells, found.verdicts)]:
+            write_line("\t".join(row))
+
+
+def _table(found: "Evaluation") -> Table:
+    grid = Table(box=None, header_style="bold", pad_edge=False)
+    for position, name in enumerate(_header(found)):
+        grid.add_column(name, justify="right" if position else "left")
+    for verdict in found.verdicts:
+        style = "bold green" if verdict is found.best else ""
+        grid.add_row(*(Text(printable(cell)) for cell in _cells(verdict)), style=style)
+    return grid
+
+
+def _header(found: "Evaluation") -> list[str]:
+    from ..evaluation import MEASURES  # noqa: PLC0415  # of the extra [eval]
+
+    measures = [f"{measure}@{found.cutoff}" for measure in MEASURES]
+    return ["contender", *measures, "p95 s", "tokens", "top_n", "threshold"]
+
+
+def _cells(verdict: "Verdict") -> list[str]:
+    from ..evaluation import MEASURES  # noqa: PLC0415  # of the extra [eval]
+
+    return [
+        verdict.name,
+        *(f"{verdict.mean(measure):.3f}" for measure in MEASURES),
+        *(f"{verdict.latencies[name]:.3f}" if verdict.latencies else "" for name in ("p95",)),
+        str(verdict.run.tokens or ""),
+        str(verdict.top_n.top_n),
+        f"{verdict.threshold.score:.3f}" if verdict.threshold else "",
+    ]

@@ -1,0 +1,42 @@
+"""Which reranker, how many documents, and above which score: measured on your own queries.
+
+from jina_rerank import RerankClient
+from jina_rerank.evaluation import evaluate, write_report
+
+contenders = {"v3.5": RerankClient(), "v2": RerankClient(model="jina-reranker-v2-base-multilingual")}
+evaluation = evaluate("scifact/", contenders)
+write_report(evaluation, "out/")
+
+It needs the extra [eval].
+"""
+
+from .asking import Run
+from .cuts import Threshold, TopN
+from .evaluating import ORDER_GIVEN, evaluate
+from .quality import MEASURES, Measure
+from .reading import read_topics
+from .report import report
+from .statistics import Estimate
+from .topics import Passage, Topic, sample
+from .verdicts import Comparison, Evaluation, Verdict
+from .writing import write_report
+
+__all__ = [
+    "MEASURES",
+    "ORDER_GIVEN",
+    "Comparison",
+    "Estimate",
+    "Evaluation",
+    "Measure",
+    "Passage",
+    "Run",
+    "Threshold",
+    "TopN",
+    "Topic",
+    "Verdict",
+    "evaluate",
+    "read_topics",
+    "report",
+    "sample",
+    "write_report",
+]

@@ -1,0 +1,71 @@
+"""`evaluate`: which reranker orders a test collection best, how sure that is, what it costs, and where to cut."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ..client import RerankClient
+from ..errors import InvalidRequestError
+from ..sync import SyncRerankClient
+from .asking import ask, order_given
+from .reading import read_topics
+from .topics import Topic
+from .verdicts import Evaluation, judge
+
+ORDER_GIVEN: Final = "no rerank"
+"""The name of the contender that leaves the candidates in the order given."""
+
+
+def evaluate(
+    data: str | os.PathLike[str] | Sequence[Topic],
+    contenders: Mapping[str, RerankClient | SyncRerankClient],
+    *,
+    cutoff: int = 10,
+    at_once: int = 2,
+    on_answer: Callable[[str], object] | None = None,
+    title: str | None = None,
+) -> Evaluation:
+    """Asks each contender to rank the candidates of each topic, and judges the rankings.
+
+    It blocks, in a notebook too. The contenders are asked one after the other, and their clients stay open.
+
+    Args:
+        data: The path of a test collection, as `read_topics` takes it, or topics.
+        contenders: Clients by name. Whom each asks, and for which model, is its own. The order given, as "no rerank",
+            always competes too.
+        cutoff: How many of the first places the measures look at.
+        at_once: How many calls are made at a time. A free key of the hosted API allows two.
+        on_answer: Called with the contender's name after each answer, in another thread.
+        title: What a report calls the data; None is the last part of the path.
+
+    Raises:
+        InvalidRequestError: An argument, or the data, breaks a rule.
+        RerankError: A call failed. To leave its topic out would favour a contender, so there is no evaluation.
+    """
+    topics = read_topics(data) if isinstance(data, str | os.PathLike) else tuple(data)
+    _check(topics, contenders, cutoff=cutoff, at_once=at_once)
+    runs = [order_given(ORDER_GIVEN, topics)]
+    for name, client in contenders.items():
+        report = partial(on_answer, name) if on_answer else lambda: None
+        runs.append(ask(name, client, topics, at_once=at_once, on_answer=report))
+    if title is None:
+        title = Path(data).name if isinstance(data, str | os.PathLike) else "the topics given"
+    return Evaluation(title, topics, cutoff, at_once, [judge(topics, run, cutoff) for run in runs])
+
+
+def _check(topics: Sequence[Topic], contenders: Mapping[str, object], **counts: int) -> None:
+    if not topics or not all(topic.relevant for topic in topics):
+        raise InvalidRequestError("data: each topic needs a relevant document; leave out those without")
+    if len({topic.id for topic in topics}) < len(topics):
+        raise InvalidRequestError("data: two topics have the same id")
+    if not any(topic.is_relevant(passage.id) for topic in topics for passage in topic.candidates):
+        raise InvalidRequestError("data: no candidate is relevant, so no order is better than another")
+    if ORDER_GIVEN in contenders:
+        raise InvalidRequestError(
+            f"contenders: {ORDER_GIVEN!r} is the order given, which always competes; rename yours"
+        )
+    for name, value in counts.items():
+        if value < 1:
+            raise InvalidRequestError(f"{name}: expected a positive integer; got {value}")

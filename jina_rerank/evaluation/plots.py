@@ -1,0 +1,127 @@
+"""The plots of an evaluation, as SVG."""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+import numpy as np
+
+from .cuts import curve, scored
+from .verdicts import Evaluation, Verdict
+
+try:
+    from matplotlib.figure import Figure
+
+    _MATPLOTLIB: Final[Any] = import_module("matplotlib")  # by name: its types are partly unknown
+except ModuleNotFoundError as _error:
+    raise ImportError('The plots need an extra: pip install "jina-rerank[eval]"') from _error
+
+_Axes: TypeAlias = Any  # matplotlib.axes.Axes, whose own types are partly unknown
+_BINS: Final = 40
+# Two colours that people of any colour vision tell apart, on white (Okabe and Ito).
+_RELEVANT: Final = "#0072b2"
+_OTHER: Final = "#d55e00"
+_STYLE: Final = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "font.size": 9,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "jina-rerank",  # the same file each time
+}
+
+
+def save_plots(evaluation: Evaluation, directory: Path) -> dict[str, str]:
+    """Writes the plots into a directory; returns their files' names by title.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    plots = {
+        "Quality against cost": ("quality.svg", quality_against_cost),
+        "Scores of relevant and other documents": ("scores.svg", score_histograms),
+        "Precision and recall over thresholds": ("thresholds.svg", threshold_curves),
+    }
+    ranked = any(verdict.run.reranked for verdict in evaluation.verdicts)
+    with _MATPLOTLIB.rc_context(_STYLE):
+        for file, draw in plots.values() if ranked else ():
+            figure = draw(evaluation)
+            # savefig closes nothing that it did not open; without the date the file is the same each time.
+            cast(Any, figure).savefig(directory / file, metadata={"Date": None})
+    return {title: file for title, (file, _) in plots.items() if ranked}
+
+
+def quality_against_cost(evaluation: Evaluation) -> Figure:
+    """nDCG with its interval over the median time of a call and, where prices are known, over the price."""
+    axes: list[tuple[str, Callable[[Verdict], float | None]]] = [
+        ("median seconds of a call", lambda verdict: verdict.latencies.get("p50", 0.0))
+    ]
+    if any(verdict.price_per_thousand is not None for verdict in evaluation.verdicts):
+        axes.append(("US dollars for 1,000 queries", lambda verdict: verdict.price_per_thousand))
+    figure = Figure(figsize=(4.5 * len(axes), 3.4), layout="constrained")
+    for panel, (label, cost) in zip(_panels(figure, 1, len(axes)), axes, strict=True):
+        # The order given costs nothing; a reranker of unknown cost has no place.
+        points = [(cost(verdict) if verdict.run.reranked else 0.0, verdict) for verdict in evaluation.verdicts]
+        known = [(place, verdict) for place, verdict in points if place is not None]
+        for place, verdict in known:
+            _point(panel, place, verdict)
+        most = max(place for place, _ in known) or 1.0
+        panel.set_xlim(-0.05 * most, 1.4 * most)  # with room for the last name
+        panel.set_xlabel(label)
+        panel.set_ylabel(f"nDCG@{evaluation.cutoff}, with 95 % interval")
+    return figure
+
+
+def _point(panel: _Axes, cost: float, verdict: Verdict) -> None:
+    value = verdict.estimate("nDCG")
+    colour = _RELEVANT if verdict.run.reranked else "#555555"
+    reach = [[value.mean - value.low], [value.high - value.mean]]
+    panel.errorbar([cost], [value.mean], yerr=reach, fmt="o", color=colour, capsize=3)
+    panel.annotate(verdict.name, (cost, value.mean), xytext=(6, 4), textcoords="offset points")
+
+
+def score_histograms(evaluation: Evaluation) -> Figure:
+    """How the scores of relevant and of other candidates are spread, for each contender."""
+
+    def draw(panel: _Axes, verdict: Verdict) -> None:
+        columns = scored(evaluation.topics, verdict.run.rankings)
+        bins = np.histogram_bin_edges(columns.scores, _BINS)
+        for which, label, colour in ((~columns.relevant, "other", _OTHER), (columns.relevant, "relevant", _RELEVANT)):
+            panel.hist(columns.scores[which], bins.tolist(), density=True, alpha=0.6, color=colour, label=label)
+        panel.set_ylabel("density")
+
+    return _one_each(evaluation, draw)
+
+
+def threshold_curves(evaluation: Evaluation) -> Figure:
+    """Precision, recall and F1 over thresholds, for each contender."""
+
+    def draw(panel: _Axes, verdict: Verdict) -> None:
+        line = curve(scored(evaluation.topics, verdict.run.rankings))
+        panel.plot(line.thresholds, line.precision, color=_OTHER, label="precision")
+        panel.plot(line.thresholds, line.recall, color=_RELEVANT, label="recall")
+        panel.plot(line.thresholds, line.f1, color="#555555", linestyle="--", label="F1")
+        panel.set_ylim(0, 1.02)
+
+    return _one_each(evaluation, draw)
+
+
+def _one_each(evaluation: Evaluation, draw: Callable[[_Axes, Verdict], None]) -> Figure:
+    """A panel for each reranker, one below the other, with its recommended threshold marked."""
+    verdicts = [verdict for verdict in evaluation.verdicts if verdict.threshold is not None]
+    figure = Figure(figsize=(6.5, 2.4 * len(verdicts) + 0.3), layout="constrained")
+    for panel, verdict in zip(_panels(figure, len(verdicts), 1), verdicts, strict=True):
+        draw(panel, verdict)
+        score = verdict.threshold.score if verdict.threshold else 0.0
+        panel.axvline(score, color="black", linewidth=0.8, linestyle=":", label=f"highest F1: {score:.3f}")
+        panel.set_title(verdict.name, loc="left")
+        panel.set_xlabel("relevance_score")
+        panel.legend(loc="best")
+    return figure
+
+
+def _panels(figure: Figure, rows: int, columns: int) -> Sequence[_Axes]:
+    made: Any = figure.subplots(rows, columns, squeeze=False)
+    return list(made.flat)

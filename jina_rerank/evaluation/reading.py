@@ -1,0 +1,141 @@
+"""Reading test collections, in BEIR's form or as JSON lines."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ..errors import InvalidRequestError
+from .topics import Passage, Topic
+
+M = TypeVar("M", bound="_Line")
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Line(BaseModel, strict=True):
+    id: Text
+
+
+class _Document(_Line):
+    id: Annotated[Text, Field(alias="_id")]
+    title: str = ""
+    text: str
+
+
+class _Query(_Line):
+    id: Annotated[Text, Field(alias="_id")]
+    text: Text
+
+
+class _Labelled(_Line):
+    query: Text
+    documents: list[str]
+    relevance: list[int]
+
+
+def read_topics(path: str | os.PathLike[str]) -> tuple[Topic, ...]:
+    """The topics of a test collection. Those without a relevant document are left out: no measure is about them.
+
+    A directory is in BEIR's form: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`),
+    `qrels.tsv` (query, document, relevance) and `candidates.tsv` (query, document, rank), which is what a first stage
+    found. Title and text of a document are ranked together.
+
+    A file has a line of JSON for each query: `id`, `query`, `documents` in a first stage's order, and `relevance`, a
+    number for each document.
+
+    Raises:
+        InvalidRequestError: A file cannot be read, or breaks a rule; the message has the file, the line and the rule.
+    """
+    place = Path(path)
+    found = _beir_topics(place) if place.is_dir() else _labelled_topics(place)
+    topics = tuple(topic for topic in found if topic.relevant)
+    if not topics:
+        raise InvalidRequestError(f"{place}: no query has a relevant document, so there is nothing to measure")
+    return topics
+
+
+def _beir_topics(directory: Path) -> Iterator[Topic]:
+    passages = {
+        document.id: Passage(document.id, f"{document.title} {document.text}".strip())
+        for _, document in _json_lines(directory / "corpus.jsonl", _Document)
+    }
+    queries = {query.id: query.text for _, query in _json_lines(directory / "queries.jsonl", _Query)}
+    relevance = _table(directory / "qrels.tsv", queries, "relevance")
+    ranks = _table(directory / "candidates.tsv", queries, "rank", documents=passages)
+    for id_, text in queries.items():
+        found = ranks[id_]
+        candidates = tuple(passages[document] for document in sorted(found, key=lambda document: found[document]))
+        yield Topic(id_, text, candidates, relevance[id_])
+
+
+def _labelled_topics(file: Path) -> Iterator[Topic]:
+    for where, line in _json_lines(file, _Labelled):
+        if len(line.documents) != len(line.relevance):
+            raise InvalidRequestError(
+                f"{where}: relevance has {len(line.relevance)} numbers for {len(line.documents)} documents; "
+                "give one for each"
+            )
+        passages = tuple(Passage(str(position), text) for position, text in enumerate(line.documents))
+        relevance = {passage.id: grade for passage, grade in zip(passages, line.relevance, strict=True)}
+        yield Topic(line.id, line.query, passages, relevance)
+
+
+def _table(
+    file: Path, queries: Mapping[str, str], value: str, *, documents: Mapping[str, Passage] | None = None
+) -> Mapping[str, dict[str, int]]:
+    """The third column of a file by query and document; ids must be those of `queries` and, if given, `documents`."""
+    table: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for number, line in enumerate(_lines(file), 1):
+        where = f"{file}, line {number}"
+        cells = line.split("\t")
+        if len(cells) != 3:
+            raise InvalidRequestError(
+                f"{where}: expected query, document and {value} with tabs between; got {len(cells)} columns"
+            )
+        query, document, text = cells
+        try:
+            number_ = int(text)
+        except ValueError:
+            if number == 1:
+                continue  # the names of the columns
+            raise InvalidRequestError(f"{where}: {value} must be an integer") from None
+        if query not in queries:
+            raise InvalidRequestError(f"{where}: queries.jsonl has no query {query!r}")
+        if documents is not None and document not in documents:
+            raise InvalidRequestError(f"{where}: corpus.jsonl has no document {document!r}")
+        if document in table[query]:
+            raise InvalidRequestError(f"{where}: document {document!r} stands twice for query {query!r}")
+        table[query][document] = number_
+    return table
+
+
+def _json_lines(file: Path, kind: type[M]) -> Iterator[tuple[str, M]]:
+    """Where each line stands, and what it holds."""
+    seen: set[str] = set()
+    for number, line in enumerate(_lines(file), 1):
+        where = f"{file}, line {number}"
+        try:
+            read = kind.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            raise InvalidRequestError(f"{where}: {name + ': ' if name else ''}{first['msg']}") from None
+        id_: str = read.id
+        if id_ in seen:
+            raise InvalidRequestError(f"{where}: the id {id_!r} stands on an earlier line too")
+        seen.add(id_)
+        yield where, read
+
+
+def _lines(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="\n") as opened:
+            for line in opened:
+                yield line.rstrip("\r\n")
+    except OSError as error:
+        raise InvalidRequestError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequestError(f"{file} is not UTF-8; convert it") from None

@@ -1,0 +1,192 @@
+"""The report of an evaluation, in Markdown."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from .cuts import KEPT, Threshold, scored, thresholds
+from .quality import MEASURES
+from .statistics import Estimate
+from .verdicts import Evaluation, Verdict
+
+UNKNOWN: Final = "\N{EN DASH}"
+"""What stands in a table for a number that is not known, or means nothing."""
+
+
+def report(evaluation: Evaluation, plots: Mapping[str, str] | None = None) -> str:
+    """The report as Markdown.
+
+    Args:
+        evaluation: What was found out.
+        plots: The files of plots to show, relative to the report's place, by title.
+    """
+    sections = (_summary, _quality, _comparisons, _costs, _cuts, _method)
+    lines = [f"# Rerankers on {_escaped(evaluation.data)}", ""]
+    for section in sections:
+        lines += [*section(evaluation), ""]
+    for title, file in (plots or {}).items():
+        lines += [f"![{title}]({file})", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _summary(evaluation: Evaluation) -> Iterator[str]:
+    topics = evaluation.topics
+    best = evaluation.best
+    found = sum(topic.is_relevant(passage.id) for topic in topics for passage in topic.candidates)
+    yield f"- {_queries(evaluation)}, and {sum(topic.relevant for topic in topics)} relevant documents."
+    yield f"  {found} of these are among the candidates; no reranker finds the others."
+    yield f"- Highest nDCG@{evaluation.cutoff}: **{_escaped(best.name)}**, {_interval(best.estimate('nDCG'))}."
+    rivals = [one for one in evaluation.compare() if best.name in (one.first, one.second) and not one.significant]
+    if rivals:
+        others = " and ".join(_escaped(one.first if one.second == best.name else one.second) for one in rivals)
+        yield f"  What sets it apart from {others} may be chance."
+    cut = best.top_n
+    yield f"- For {_escaped(best.name)}, `top_n={cut.top_n}` keeps {_share(cut.recall)} of what is relevant, of the"
+    yield f"  {_share(cut.recall_of_all)} that the candidates hold."
+    if best.threshold is not None:
+        score, precision, recall = best.threshold.score, best.threshold.precision, best.threshold.recall
+        yield f"  Of the candidates that score at least {score:.3f}, {_share(precision)} are relevant, and"
+        yield f"  {_share(recall)} of the relevant ones score so."
+
+
+def _queries(evaluation: Evaluation) -> str:
+    lengths = [len(topic.candidates) for topic in evaluation.topics]
+    few, many = min(lengths), max(lengths)
+    return f"{len(lengths)} queries with {few if few == many else f'{few} to {many}'} candidates each"
+
+
+def _quality(evaluation: Evaluation) -> Iterator[str]:
+    yield "## Quality"
+    yield ""
+    yield from table(
+        ["contender", *(f"{measure}@{evaluation.cutoff}" for measure in MEASURES)],
+        (
+            [_escaped(verdict.name), *(_interval(verdict.estimate(measure)) for measure in MEASURES)]
+            for verdict in evaluation.verdicts
+        ),
+    )
+
+
+def _comparisons(evaluation: Evaluation) -> Iterator[str]:
+    yield "## Differences"
+    yield ""
+    yield from table(
+        ["", f"nDCG@{evaluation.cutoff}", "p", ""],
+        (
+            [
+                f"{_escaped(one.second)} against {_escaped(one.first)}",
+                _interval(one.difference, sign="+"),
+                "< 0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}",
+                "significant" if one.significant else "may be chance",
+            ]
+            for one in evaluation.compare()
+        ),
+    )
+
+
+def _costs(evaluation: Evaluation) -> Iterator[str]:
+    yield "## Cost"
+    yield ""
+    yield from table(
+        ["contender", "calls", "tokens", "USD for 1,000 queries", "p50", "p95", "p99"],
+        (
+            [
+                _escaped(verdict.name),
+                f"{verdict.run.calls:,}",
+                f"{verdict.run.tokens:,}" if verdict.run.tokens else UNKNOWN,
+                UNKNOWN if verdict.price_per_thousand is None else f"{verdict.price_per_thousand:.2f}",
+                *(f"{seconds:.3f} s" for seconds in verdict.latencies.values()),
+            ]
+            for verdict in evaluation.verdicts
+            if verdict.run.reranked
+        ),
+    )
+    yield ""
+    yield "p50, p95 and p99 are percentiles of a call's time, its waits and retries included,"
+    yield f"with {evaluation.at_once} at a time."
+
+
+def _cuts(evaluation: Evaluation) -> Iterator[str]:
+    yield "## How many to keep"
+    yield ""
+    yield f"The smallest `top_n` that keeps {KEPT * 100:.0f} % of the recall of the whole list."
+    yield ""
+    yield from table(
+        ["contender", "top_n", "recall", "recall of the whole list", "its length"],
+        (
+            [
+                _escaped(verdict.name),
+                str(cut.top_n),
+                f"{cut.recall:.3f}",
+                f"{cut.recall_of_all:.3f}",
+                f"{cut.candidates:.0f}",
+            ]
+            for verdict in evaluation.verdicts
+            for cut in [verdict.top_n]
+        ),
+    )
+    for verdict in evaluation.verdicts:
+        if verdict.threshold is not None:
+            yield from _thresholds(evaluation, verdict, verdict.threshold)
+
+
+def _thresholds(evaluation: Evaluation, verdict: Verdict, best: Threshold) -> Iterator[str]:
+    columns = scored(evaluation.topics, verdict.run.rankings)
+    rows = [("highest F1", best)]
+    if verdict.held_out is not None:
+        rows.append(("the same, on queries that did not choose it", verdict.held_out))
+    rows += [(f"recall of at least {level * 100:.0f} %", cut) for level, cut in thresholds(columns).items()]
+    yield ""
+    yield f"### Scores of {_escaped(verdict.name)}"
+    yield ""
+    yield from table(
+        ["chosen for", "score_threshold", "precision", "recall", "F1", "documents kept", "queries left with none"],
+        (
+            [
+                reason,
+                f"{cut.score:.3f}",
+                f"{cut.precision:.3f}",
+                f"{cut.recall:.3f}",
+                f"{cut.f1:.3f}",
+                f"{cut.kept:.1f}",
+                f"{_share(cut.empty)}",
+            ]
+            for reason, cut in rows
+        ),
+    )
+
+
+def _method(evaluation: Evaluation) -> Iterator[str]:
+    del evaluation
+    yield "## How this was computed"
+    yield ""
+    yield "nDCG, MRR and recall by ir-measures, for each query; documents without a judgment count as not relevant."
+    yield "In brackets: intervals of 95 % confidence, by the percentile bootstrap over queries (10,000 resamples). p:"
+    yield "paired randomisation test, two-sided, 10,000 resamples, corrected by Holm's method over all pairs. Precision"
+    yield "and recall of scores are over the candidates of all queries together."
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table in Markdown: the first column to the left, the others to the right."""
+    yield _row(header)
+    yield _row(["---", *["---:"] * (len(header) - 1)])
+    for row in rows:
+        yield _row(row)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text that is no markup, on one line."""
+    for letter in "\\`*_[]<>|#":
+        text = text.replace(letter, "\\" + letter)
+    return " ".join(text.split())
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.1f} %"
+
+
+def _interval(value: Estimate, sign: str = "") -> str:
+    return f"{value.mean:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"

@@ -1,0 +1,23 @@
+"""Writing the report of an evaluation, with its plots."""
+
+import os
+from pathlib import Path
+
+from .report import report
+from .verdicts import Evaluation
+
+
+def write_report(evaluation: Evaluation, directory: str | os.PathLike[str]) -> Path:
+    """Writes `report.md`, its plots as SVG files, and returns the report's path.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        OSError: They cannot be written.
+    """
+    from .plots import save_plots  # noqa: PLC0415  # matplotlib takes long to load, and nothing else needs it
+
+    place = Path(directory)
+    place.mkdir(parents=True, exist_ok=True)
+    file = place / "report.md"
+    file.write_text(report(evaluation, save_plots(evaluation, place)), encoding="utf-8")
+    return file
