@@ -22,7 +22,7 @@ _LINES = {
     "httpx, tuned limits": (_TEXT, ":"),
 }
 _SIZES = {10: "#9db4d6", 100: "#3f83f8", 1000: "#1f4fae"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # matplotlib has a type for each name
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "benchmarks",
     "font.family": "sans-serif",

@@ -39,6 +39,10 @@ class Endpoint:
     hosted: bool
     """Whether this is Jina's own API."""
 
+    def beside(self, route: str) -> str:
+        """The URL of another route of the same server, such as `models`."""
+        return self.url.removesuffix("rerank") + route
+
 
 def resolve_endpoint(
     api_key: str | SecretStr | None,

@@ -23,12 +23,14 @@ Errors hold plain data alone: no HTTP objects, no key, no documents. They pickle
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class RerankError(RuntimeError):
     """The root of all errors of this package. An attribute is None where it does not apply."""
 
+    hint: ClassVar[str | None] = None
+    """What to do about it, where the message does not say. It is also a note of the error: tracebacks show it."""
     message: str
     """What went wrong, in one sentence."""
     status: int | None
@@ -71,6 +73,8 @@ class RerankError(RuntimeError):
         self.attempts = attempts
         self.url = url
         self.should_retry = should_retry
+        if self.hint is not None:
+            self.add_note(self.hint)
 
     def __str__(self) -> str:
         facts = {
@@ -83,6 +87,12 @@ class RerankError(RuntimeError):
         known = ", ".join(f"{name}={value}" for name, value in facts.items() if value is not None)
         status = f"HTTP {self.status}: " if self.status is not None else ""
         return f"{status}{self.message}" + (f" ({known})" if known else "")
+
+    def _repr_html_(self) -> str:
+        """The error as a notebook shows it, where it is looked at and not raised."""
+        from ._html import error_html  # noqa: PLC0415  # for notebooks alone
+
+        return error_html(type(self).__name__, str(self), self.hint)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -111,17 +121,25 @@ class ClientClosedError(RerankError):
 class DeadlineExceededError(RerankError, TimeoutError):
     """The call's `deadline` passed. If an attempt had failed before, the message says how."""
 
+    hint: ClassVar[str | None] = "Allow more time with deadline=, or find out with `jina-rerank doctor` what is slow."
+
 
 class APIConnectionError(RerankError):
     """The request could not be sent, or the answer did not arrive whole."""
+
+    hint: ClassVar[str | None] = "`jina-rerank doctor` looks for what is in the way: the name, a proxy, a certificate."
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """One attempt took longer than the client's `timeout`."""
 
+    hint: ClassVar[str | None] = "Allow more time with timeout=, or send fewer or shorter documents."
+
 
 class ResponseFormatError(RerankError):
     """The server answered with something that is not a valid rerank answer, and no guess was made."""
+
+    hint: ClassVar[str | None] = "Is there a rerank server at base_url? `jina-rerank doctor` asks it."
 
 
 class APIStatusError(RerankError):
@@ -135,9 +153,17 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """401: the key is missing, malformed or unknown."""
 
+    hint: ClassVar[str | None] = (
+        "Look at JINA_API_KEY, or api_key=. `jina-rerank doctor` tries the key, which costs nothing."
+    )
+
 
 class InsufficientBalanceError(APIStatusError):
     """402, or 403 with `AUTHZ_INSUFFICIENT_BALANCE`: the key has no tokens left."""
+
+    hint: ClassVar[str | None] = (
+        "Top up the balance of the key, or use another: https://jina.ai/api-dashboard/key-manager"
+    )
 
 
 class PermissionDeniedError(APIStatusError):
@@ -147,9 +173,13 @@ class PermissionDeniedError(APIStatusError):
 class NotFoundError(APIStatusError):
     """404: no such endpoint; look at base_url."""
 
+    hint: ClassVar[str | None] = "Look at base_url: it is a server, or the full URL of its rerank route."
+
 
 class RequestTooLargeError(APIStatusError):
     """413: the server does not take a body of this size."""
+
+    hint: ClassVar[str | None] = "Send fewer documents in one request with max_documents=, or shorter ones."
 
 
 class UnprocessableEntityError(APIStatusError):
@@ -159,6 +189,10 @@ class UnprocessableEntityError(APIStatusError):
 class RateLimitError(APIStatusError):
     """429: too many requests, tokens or concurrent requests."""
 
+    hint: ClassVar[str | None] = "Let calls wait longer with deadline=, or say with rate_limit= what the key may do."
+
 
 class ServerError(APIStatusError):
     """500 and above: the server, or a proxy before it, failed."""
+
+    hint: ClassVar[str | None] = "Try again later. If it lasts, ask for support, and quote the request_id."

@@ -14,8 +14,8 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from ._narrow import is_iterable
-from .documents import Document, Query, wire_documents, wire_query
+from ._narrow import is_iterable, is_mapping
+from .documents import Document, ImageDocument, Query, TextDocument, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
 from .results import RerankResult
 
@@ -144,6 +144,15 @@ class RerankResponse(Generic[T_co]):
         """The ranked documents alone, best first."""
         return [result.document for result in self.results]
 
+    def _repr_html_(self) -> str:
+        """The ranking as a notebook shows it."""
+        from ._html import ranking_html  # noqa: PLC0415  # for notebooks alone
+
+        rows = ((result.index, result.relevance_score, _shown(result.document)) for result in self.results)
+        tokens = f"{self.usage.total_tokens:,} tokens" if self.usage else None
+        degraded = f"not ranked: {type(self.cause).__name__}" if self.degraded else None
+        return ranking_html(rows, len(self.results), [degraded, self.model, tokens])
+
     def to_dict(self) -> dict[str, Any]:
         """The response as data that `json.dumps` takes.
 
@@ -213,4 +222,17 @@ class BatchProgress:
 
 
 def _error_fields(error: RerankError | None) -> dict[str, Any] | None:
-    return None if error is None else {"type": type(error).__name__, **vars(error)}
+    if error is None:
+        return None
+    return {"type": type(error).__name__, **{name: value for name, value in vars(error).items() if name[0] != "_"}}
+
+
+def _shown(document: object) -> object:
+    """What a person reads of a document: its text, where it is of a kind that has one."""
+    if isinstance(document, TextDocument):
+        return document.text
+    if is_mapping(document) and "text" in document:
+        return document["text"]
+    if isinstance(document, ImageDocument) or (is_mapping(document) and "image" in document):
+        return "(an image)"
+    return document

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import anyio
 import httpx
+from jina_rerank.cli.quality import quality
 
 from jina_rerank import RerankClient
-from jina_rerank.cli.quality import quality
 from jina_rerank.emulator import LexicalScorer, MiniLMScorer, Scorer, create_app
 from jina_rerank.emulator.scifact import claims
 

@@ -7,7 +7,9 @@ import typer
 from .._version import __version__
 from .bulk import bulk
 from .demo import demo
+from .doctor import doctor
 from .eval import evaluate
+from .models import models
 from .rank import rank
 from .serve import serve
 
@@ -63,6 +65,19 @@ app.command(
         "jina-rerank demo --claims 5 --json",
     )
 )(demo)
+
+app.command(
+    epilog=_examples(
+        "jina-rerank models",
+        "jina-rerank models --live --json",
+    )
+)(models)
+app.command(
+    epilog=_examples(
+        "jina-rerank doctor",
+        "JINA_RERANK_BASE_URL=http://localhost:8000 jina-rerank doctor",
+    )
+)(doctor)
 
 
 def _print_version(wanted: bool) -> None:

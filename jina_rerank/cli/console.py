@@ -3,13 +3,15 @@
 import re
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 # Control characters (escape sequences begin with one), separators of lines, and the marks that reverse the direction
 # of all text after them.
@@ -57,6 +59,20 @@ class _Console(Console):
 def result_console() -> Console:
     """For tables. Whatever looks like markup or an emoji code is the documents' own text."""
     return _Console(markup=False, emoji=False, highlight=False)
+
+
+def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+    """Results in columns, the last of them of text: a table for a person, lines with tabs between for a program."""
+    if not results_on_terminal():
+        for row in (header, *rows):
+            write_line("\t".join(row))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row, style in zip_longest(rows, styles, fillvalue=""):
+        table.add_row(*(Text(printable(cell)) for cell in row), style=str(style))
+    result_console().print(table)
 
 
 def ranking_table(*numbers: str, text: str) -> Table:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from .console import note, printable, progress_console, result_console, results_on_terminal, warnings_noted, write_line
+from .console import note, printable, progress_console, show_rows, warnings_noted, write_line
 from .contenders import clients
 from .failures import CommandError, ends_clearly, needing
 
@@ -108,21 +106,9 @@ def _progress(names: list[str], queries: int) -> Generator[Callable[[str], objec
 def _show(found: "Evaluation", *, as_json: bool) -> None:
     if as_json:
         write_line(json.dumps(found.to_dict()))
-    elif results_on_terminal():
-        result_console().print(_table(found))
     else:
-        for row in [_header(found), *map(_cells, found.verdicts)]:
-            write_line("\t".join(row))
-
-
-def _table(found: "Evaluation") -> Table:
-    grid = Table(box=None, header_style="bold", pad_edge=False)
-    for position, name in enumerate(_header(found)):
-        grid.add_column(name, justify="right" if position else "left")
-    for verdict in found.verdicts:
-        style = "bold green" if verdict is found.best else ""
-        grid.add_row(*(Text(printable(cell)) for cell in _cells(verdict)), style=style)
-    return grid
+        styles = ["bold green" if verdict is found.best else "" for verdict in found.verdicts]
+        show_rows(_header(found), [_cells(verdict) for verdict in found.verdicts], styles)
 
 
 def _header(found: "Evaluation") -> list[str]:

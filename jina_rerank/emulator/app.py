@@ -1,4 +1,4 @@
-"""The emulator's ASGI app: `POST /v1/rerank`, the public list of models, and the log of requests."""
+"""The emulator's ASGI app: `POST /v1/rerank`, `GET /v1/batches`, the models, and the log of requests."""
 
 import json
 import logging
@@ -83,6 +83,7 @@ def create_app(
         routes=[
             Route("/v1/rerank", emulator.rerank, methods=["POST"]),
             Route("/rerank", emulator.rerank, methods=["POST"]),
+            Route("/v1/batches", emulator.list_batches),
             Route("/v1/models", emulator.list_models),
             Route("/v1/models/{name:path}", emulator.show_model),
             Route("/_emulator/requests", emulator.show_requests, methods=["GET", "DELETE"]),
@@ -179,6 +180,13 @@ class _Emulator:
         if request.method == "DELETE":
             self._log.clear()
         return WireResponse(self._log.to_dict())
+
+    async def list_batches(self, request: Request) -> Response:
+        """The batch jobs of a key, of which there are none here: users ask for them to try a key, which is free."""
+        account = self._deployment.authenticate(request.headers.get("authorization"))
+        if not self._deployment.has_batches:
+            raise HTTPException(404)
+        return WireResponse([], headers=self._accounts[account].remaining())
 
     async def list_models(self, _: Request) -> Response:
         return WireResponse({"object": "list", "data": [_describe(model) for model in self._deployment.models()]})

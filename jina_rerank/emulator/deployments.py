@@ -16,6 +16,8 @@ class Deployment(Protocol):
     """What the hosted API and the on-prem container do not have in common."""
 
     schema: type[RerankBody]
+    has_batches: bool
+    """Whether there are batch jobs to list."""
 
     def authenticate(self, authorization: str | None, /) -> str:
         """Let the caller in, and name the account: requests of one account share its limits.
@@ -45,6 +47,7 @@ class Hosted:
     """
 
     schema: type[RerankBody] = HostedRerankBody
+    has_batches: bool = True
 
     def authenticate(self, authorization: str | None) -> str:
         """Ask for `Bearer jina_...`; the key itself is never repeated or kept: a digest stands for it."""
@@ -74,6 +77,7 @@ class OnPrem:
     """Jina's on-prem container: no key, one model, and naming it is optional."""
 
     schema: type[RerankBody] = RerankBody
+    has_batches: bool = False
 
     def __init__(self, served: Model) -> None:
         self._served = served

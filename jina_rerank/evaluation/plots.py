@@ -19,17 +19,25 @@ except ModuleNotFoundError as _error:
 
 _Axes: TypeAlias = Any  # matplotlib.axes.Axes, whose own types are partly unknown
 _BINS: Final = 40
-# Two colours that people of any colour vision tell apart, on white (Okabe and Ito).
-_RELEVANT: Final = "#0072b2"
-_OTHER: Final = "#d55e00"
+# Of middle lightness, to be read on white and on black; people of any colour vision tell the two colours apart.
+_TEXT: Final = "#808790"
+_RELEVANT: Final = "#3f83f8"
+_OTHER: Final = "#d9822b"
 _STYLE: Final = {
+    "axes.edgecolor": _TEXT,
+    "axes.labelcolor": _TEXT,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlecolor": _TEXT,
+    "axes.titlelocation": "left",
     "axes.titlesize": "medium",
     "font.size": 9,
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "jina-rerank",  # the same file each time
+    "text.color": _TEXT,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
 }
 
 
@@ -48,8 +56,8 @@ def save_plots(evaluation: Evaluation, directory: Path) -> dict[str, str]:
     with _MATPLOTLIB.rc_context(_STYLE):
         for file, draw in plots.values() if ranked else ():
             figure = draw(evaluation)
-            # savefig closes nothing that it did not open; without the date the file is the same each time.
-            cast(Any, figure).savefig(directory / file, metadata={"Date": None})
+            # Without the date the file is the same each time.
+            cast(Any, figure).savefig(directory / file, transparent=True, metadata={"Date": None})
     return {title: file for title, (file, _) in plots.items() if ranked}
 
 
@@ -76,7 +84,7 @@ def quality_against_cost(evaluation: Evaluation) -> Figure:
 
 def _point(panel: _Axes, cost: float, verdict: Verdict) -> None:
     value = verdict.estimate("nDCG")
-    colour = _RELEVANT if verdict.run.reranked else "#555555"
+    colour = _RELEVANT if verdict.run.reranked else _TEXT
     reach = [[value.mean - value.low], [value.high - value.mean]]
     panel.errorbar([cost], [value.mean], yerr=reach, fmt="o", color=colour, capsize=3)
     panel.annotate(verdict.name, (cost, value.mean), xytext=(6, 4), textcoords="offset points")
@@ -102,7 +110,7 @@ def threshold_curves(evaluation: Evaluation) -> Figure:
         line = curve(scored(evaluation.topics, verdict.run.rankings))
         panel.plot(line.thresholds, line.precision, color=_OTHER, label="precision")
         panel.plot(line.thresholds, line.recall, color=_RELEVANT, label="recall")
-        panel.plot(line.thresholds, line.f1, color="#555555", linestyle="--", label="F1")
+        panel.plot(line.thresholds, line.f1, color=_TEXT, linestyle="--", label="F1")
         panel.set_ylim(0, 1.02)
 
     return _one_each(evaluation, draw)
@@ -115,8 +123,8 @@ def _one_each(evaluation: Evaluation, draw: Callable[[_Axes, Verdict], None]) ->
     for panel, verdict in zip(_panels(figure, len(verdicts), 1), verdicts, strict=True):
         draw(panel, verdict)
         score = verdict.threshold.score if verdict.threshold else 0.0
-        panel.axvline(score, color="black", linewidth=0.8, linestyle=":", label=f"highest F1: {score:.3f}")
-        panel.set_title(verdict.name, loc="left")
+        panel.axvline(score, color=_TEXT, linewidth=0.8, linestyle=":", label=f"highest F1: {score:.3f}")
+        panel.set_title(verdict.name)
         panel.set_xlabel("relevance_score")
         panel.legend(loc="best")
     return figure

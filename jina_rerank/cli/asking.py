@@ -1,0 +1,100 @@
+"""Asking the configured server for other things than rankings: what it serves, and whether it takes the key."""
+
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from .._stack.http import SecretHeaders, translate
+from .._stack.routes import Route, route_to
+from ..endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
+from ..errors import ConfigurationError, RerankError
+from ..refusals import refusal
+
+_SECONDS: Final = 10.0
+"""How long a person waits for a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server has answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+    """Without the key, should the server quote it."""
+    url: str
+    seconds: float
+    tls: str | None
+    """The protocol's version, such as TLSv1.3; None for plain http."""
+    certificate_until: float | None
+    """When the server's certificate ends, in seconds since 1970; None where it was not checked."""
+
+    @property
+    def refused(self) -> RerankError | None:
+        """The error that the status stands for; None for success."""
+        if 200 <= self.status < 300:
+            return None
+        return refusal(self.status, self.headers, self.body, url=self.url, now=time.time())
+
+
+def configured() -> Endpoint:
+    """The server that the environment names, or the hosted API; without a key where one is missing.
+
+    Raises:
+        ConfigurationError: The environment breaks a rule.
+    """
+    try:
+        return resolve_endpoint(None, None, allow_insecure=False, variable=os.getenv)
+    except ConfigurationError as error:
+        if error.code != MISSING_KEY:
+            raise
+        return Endpoint(f"{HOSTED_BASE_URL}/rerank", None, hosted=True)
+
+
+def route(endpoint: Endpoint) -> Route:
+    """The way that a client takes to it.
+
+    Raises:
+        ConfigurationError: The environment's proxy or certificates cannot be used.
+    """
+    return route_to(endpoint.url, proxy=None, verify=True, trust_env=True)
+
+
+def get(endpoint: Endpoint, path: str, way: Route) -> Answer:
+    """Asks for a route beside that of rankings.
+
+    Raises:
+        APIConnectionError: No whole answer came.
+    """
+    url = endpoint.beside(path)
+    headers = SecretHeaders(endpoint, {"accept": "application/json"})
+    client = httpx.Client(proxy=way.proxy, verify=way.tls or True, trust_env=False, timeout=_SECONDS)
+    started = time.perf_counter()
+    try:
+        with client, client.stream("GET", url, headers=headers.httpx) as response:
+            secured: ssl.SSLObject | None = response.extensions["network_stream"].get_extra_info("ssl_object")
+            body = headers.redacted(response.read())
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        failure = translate(error, url)
+    else:
+        return Answer(
+            response.status_code,
+            {name.lower(): value for name, value in response.headers.items()},
+            body,
+            url,
+            time.perf_counter() - started,
+            secured.version() if secured else None,
+            _end_of_certificate(secured),
+        )
+    raise failure
+
+
+def _end_of_certificate(secured: ssl.SSLObject | None) -> float | None:
+    certificate = secured.getpeercert() if secured else None
+    return ssl.cert_time_to_seconds(str(certificate["notAfter"])) if certificate else None

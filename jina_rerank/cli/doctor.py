@@ -1,0 +1,174 @@
+"""`jina-rerank doctor`: what stands between this machine and a ranking."""
+
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import typer
+
+from .._stack.routes import Route
+from .._version import __version__
+from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, Endpoint
+from ..errors import APIConnectionError, ConfigurationError, RateLimitError, RerankError
+from .asking import Answer, configured, get, route
+from .console import show_rows
+from .failures import ends_clearly
+
+_KEY_LENGTH: Final = 65
+"""Characters of a key of Jina's, `jina_` included, as its API says in its refusals."""
+_CLOCK_SECONDS: Final = 60.0
+"""How wrong a clock may be: the limits of the API are over a minute."""
+_CERTIFICATE_DAYS: Final = 7.0
+_DAY: Final = 86_400.0
+_REMAINING: Final = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens")
+"""The headers that tell what a key has left in this minute: promised by Jina's API description, never seen outside."""
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+_STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
+
+
+class Check(NamedTuple):
+    """One line: what was looked at, what was found, and the way out where there is need of one."""
+
+    verdict: Verdict
+    subject: str
+    finding: str
+
+
+@ends_clearly
+def doctor() -> None:
+    """Find out what keeps rankings from coming: key, name, proxy, TLS, clock, limits.
+
+    It looks at the environment's settings and asks their server for its
+    models and for batch jobs, which costs nothing. The key is not shown. The
+    exit code is 1 if anything failed.
+    """
+    checks = list(examine())
+    show_rows(("result", "check", "finding"), checks, [_STYLES[check.verdict] for check in checks])
+    if any(check.verdict is Verdict.FAILURE for check in checks):
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Check]:
+    """All checks, up to the first that makes the others pointless."""
+    yield Check(Verdict.OK, "version", f"jina-rerank {__version__}")
+    try:
+        endpoint = configured()
+        yield Check(Verdict.OK, "server", f"{endpoint.url} ({_origin(endpoint)})")
+        yield key_check(endpoint)
+        way = route(endpoint)
+        yield proxy_check(way)
+    except ConfigurationError as error:
+        yield Check(Verdict.FAILURE, "settings", error.message)
+        return
+    try:
+        answer = get(endpoint, "models", way)
+        yield reach_check(answer)
+        yield tls_check(answer, time.time())
+        yield clock_check(answer, time.time())
+        if endpoint.api_key is not None or not endpoint.hosted:
+            probe = get(endpoint, "batches?limit=1", way)
+            yield access_check(probe, endpoint)
+            yield limits_check(probe)
+    except APIConnectionError as error:
+        yield Check(Verdict.FAILURE, "connection", f"{error.message}: look at the network, the proxy and {error.url}")
+
+
+def _origin(endpoint: Endpoint) -> str:
+    return "Jina's own" if endpoint.hosted else f"of {BASE_URL_VARIABLE}"
+
+
+def key_check(endpoint: Endpoint) -> Check:
+    """Whether there is a key, and whether it can be one."""
+    key = endpoint.api_key
+    if key is None and endpoint.hosted:
+        way_out = f"get one at https://jina.ai/reranker and set {API_KEY_VARIABLE}"
+        return Check(Verdict.FAILURE, "key", f"there is none, and the hosted API needs one: {way_out}")
+    if key is None:
+        return Check(Verdict.OK, "key", f"there is none, and this server may need none; {API_KEY_VARIABLE} sets it")
+    length = len(key.get_secret_value())
+    if not endpoint.hosted:
+        return Check(Verdict.OK, "key", f"{length} characters, of {API_KEY_VARIABLE}")
+    if not key.get_secret_value().startswith("jina_") or length != _KEY_LENGTH:
+        shape = f"Jina's begin with jina_ and have {_KEY_LENGTH} characters, and this has {length}"
+        return Check(Verdict.WARNING, "key", f"{shape}: was it copied whole?")
+    return Check(Verdict.OK, "key", f"it has the shape of Jina's, {length} characters, of {API_KEY_VARIABLE}")
+
+
+def proxy_check(way: Route) -> Check:
+    """Which proxy the environment puts in between."""
+    if way.proxy is None:
+        return Check(Verdict.OK, "proxy", "none")
+    return Check(Verdict.OK, "proxy", f"{way.proxy.url}, of the environment; NO_PROXY makes exceptions")
+
+
+def reach_check(answer: Answer) -> Check:
+    """Whether somebody answers. A refusal is an answer: not every server lists its models."""
+    found = f"{answer.url} answered {answer.status} in {answer.seconds:.2f} s"
+    if answer.status >= 500:
+        return Check(Verdict.FAILURE, "connection", f"{found}: the server, or a proxy before it, is in trouble")
+    if 300 <= answer.status < 400:
+        return Check(Verdict.FAILURE, "connection", f"{found}, a redirect: set {BASE_URL_VARIABLE} to where it leads")
+    return Check(Verdict.OK, "connection", found)
+
+
+def tls_check(answer: Answer, now: float) -> Check:
+    """How the connection is secured, and for how long. A bad certificate has not come so far."""
+    if answer.tls is None:
+        return Check(Verdict.OK, "TLS", "none: plain http")
+    until = answer.certificate_until
+    if until is None:
+        return Check(Verdict.OK, "TLS", answer.tls)
+    left = (until - now) / _DAY
+    found = f"{answer.tls}, a valid certificate for {left:.0f} more days"
+    if left < _CERTIFICATE_DAYS:
+        return Check(Verdict.WARNING, "TLS", f"{found}: its owner must renew it")
+    return Check(Verdict.OK, "TLS", found)
+
+
+def clock_check(answer: Answer, now: float) -> Check:
+    """How far this machine's clock is from the server's."""
+    try:
+        wrong = now - parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return Check(Verdict.OK, "clock", "the server does not tell its time")
+    if abs(wrong) <= _CLOCK_SECONDS:
+        return Check(Verdict.OK, "clock", "it agrees with the server's")
+    direction = "ahead of" if wrong > 0 else "behind"
+    way_out = "set it, for certificates and Retry-After are judged by it"
+    return Check(Verdict.WARNING, "clock", f"it is {abs(wrong):.0f} s {direction} the server's: {way_out}")
+
+
+def access_check(probe: Answer, endpoint: Endpoint) -> Check:
+    """Whether the server takes the key."""
+    refused = probe.refused
+    if refused is None:
+        return Check(Verdict.OK, "access", "the server takes the key" if endpoint.api_key else "no key is needed")
+    if probe.status in (404, 405) and not endpoint.hosted:
+        return Check(Verdict.OK, "access", "this server has nothing to try a key on; a ranking will tell")
+    verdict = Verdict.WARNING if isinstance(refused, RateLimitError) else Verdict.FAILURE
+    return Check(verdict, "access", _explained(refused))
+
+
+def limits_check(probe: Answer) -> Check:
+    """What the key has left in this minute, if the server tells."""
+    told = {name.rpartition("-")[2]: probe.headers[name] for name in _REMAINING if name in probe.headers}
+    if not told:
+        return Check(Verdict.OK, "limits", "the server does not tell any")
+    left = " and ".join(f"{count} {what}" for what, count in told.items())
+    if "0" in told.values():
+        return Check(Verdict.WARNING, "limits", f"{left} left: wait a minute")
+    return Check(Verdict.OK, "limits", f"{left} left in this minute")
+
+
+def _explained(error: RerankError) -> str:
+    said = f"HTTP {error.status}: {error.message}"
+    return f"{said} {error.hint}" if error.hint else said
