@@ -170,5 +170,5 @@ def limits_check(probe: Answer) -> Check:
 
 
 def _explained(error: RerankError) -> str:
-    said = f"HTTP {error.status}: {error.message}"
-    return f"{said} {error.hint}" if error.hint else said
+    said = f"HTTP {error.status}: {error.message.rstrip('.')}"
+    return f"{said}. {error.hint}" if error.hint else said
