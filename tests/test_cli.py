@@ -529,8 +529,15 @@ def test_version() -> None:
     assert re.fullmatch(r"jina-rerank \d+\.\d+\.\d+\S*\n", out)
 
 
-@pytest.mark.parametrize("name", ["rank", "serve", "demo", "eval"])
+@pytest.mark.parametrize("name", ["rank", "eval", "models", "doctor", "serve", "demo"])
 def test_help_shows_examples(name: str) -> None:
     result = call(name, "--help")
     assert result.exit_code == 0
     assert result.stdout.split("Examples:")[1].count(f"jina-rerank {name}") >= 2
+
+
+def test_shells_complete_commands() -> None:
+    code = "import sys; sys.argv = ['jina-rerank']; from jina_rerank.cli import main; main()"
+    asked = {"_JINA_RERANK_COMPLETE": "complete_bash", "COMP_WORDS": "jina-rerank d", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(**asked))
+    assert done.stdout.split() == ["demo", "doctor"]

@@ -275,6 +275,14 @@ def test_the_models_are_public(server: Server) -> None:
         assert float(model["pricing"]["prompt"]) * 1e6 == pytest.approx(0.05)
 
 
+def test_a_key_is_tried_on_the_batch_jobs(server: Server) -> None:
+    url = f"{server.url}/v1/batches?limit=1"
+    answer = httpx.get(url, headers={"Authorization": f"Bearer {KEY}"})
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert httpx.get(url).json()["code"] == "AUTH_MISSING_API_KEY"
+    assert httpx.get(url, headers={"Authorization": "Bearer x"}).json()["code"] == "AUTH_INVALID_API_KEY"
+
+
 def test_an_unlisted_model_is_not_found(server: Server) -> None:
     response = httpx.get(f"{server.url}/v1/models/not-a-real-model")
     assert response.status_code == 404

@@ -32,7 +32,7 @@ def evaluate(
     contenders: Annotated[
         list[str],
         typer.Argument(
-            metavar="CONTENDER...",
+            metavar="CONTENDER",
             help="A model, a server's URL, MODEL@URL, or a scorer of this machine: lexical, minilm.",
             show_default=False,
         ),
