@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any, Final, Generic, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, TypeVar, overload
 
 from ._narrow import is_sequence
 
@@ -82,7 +82,7 @@ class Results(Sequence[RerankResult[T_co]]):
         """Whether it holds the same results as another sequence, be it a tuple or a list."""
         return tuple(self) == tuple(other) if is_sequence(other) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as that of a list: documents may be anything
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as that of a list: documents may be anything
 
     def __repr__(self) -> str:
         return repr(tuple(self))
