@@ -154,7 +154,7 @@ class AuthenticationError(APIStatusError):
     """401: the key is missing, malformed or unknown."""
 
     hint: ClassVar[str | None] = (
-        "Look at JINA_API_KEY, or api_key=. `jina-rerank doctor` tries the key, which costs nothing."
+        "Look at JINA_API_KEY, or api_key=: is the key whole, and still valid?"
     )
 
 

@@ -233,10 +233,19 @@ def test_the_catalogue() -> None:
     result = call("models")
     assert (result.exit_code, result.stderr) == (0, "")
     rows = {name: rest for name, *rest in (line.split("\t") for line in result.stdout.splitlines())}
-    assert rows["model"] == ["scoring", "context", "reads", "vectors", "USD per 1M", "state"]
-    assert rows["jina-reranker-v3.5"] == ["listwise", "131072", "text", "yes", "0.05", "default"]
-    assert rows["jina-reranker-m0"] == ["pointwise", "10240", "text, images", "no", "0.05", ""]
-    assert rows["jina-reranker-v1-base-en"][-1] == "deprecated: use jina-reranker-v3.5"
+    assert rows["model"] == ["scoring", "tokens", "images", "price", "state"]
+    assert rows["jina-reranker-v3.5"] == ["listwise", "131072", "no", "0.05", "default"]
+    assert rows["jina-reranker-m0"] == ["pointwise", "10240", "yes", "0.05", ""]
+    assert rows["jina-reranker-v1-base-en"][-1] == "deprecated"
+
+
+def test_the_catalogue_on_a_terminal() -> None:
+    shown, code = on_terminal(command("models"), 80)
+    header, *rows = without_styles(shown).splitlines()
+    assert code == 0
+    assert header.split()[0] == "model"
+    assert all(row.split()[0].startswith("jina-") for row in rows)  # no name is broken
+    assert sum("deprecated" in row for row in rows) == 3
 
 
 def test_what_a_server_has(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +255,7 @@ def test_what_a_server_has(raw_server: RawServer, monkeypatch: pytest.MonkeyPatc
     assert result.stderr == f"jina-rerank: asked {raw_server.url}/models\n"
     first, second = map(json.loads, result.stdout.splitlines())
     assert (first["name"], first["images"], second) == ("jina-reranker-m0", True, {"name": "own"})
-    assert call("models", "--live").stdout.splitlines()[-1].split("\t")[0::6] == ["own", "not in the catalogue"]
+    assert call("models", "--live").stdout.splitlines()[-1].split("\t")[0::5] == ["own", "unknown"]
 
 
 def test_what_the_emulator_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from .asking import Answer, configured, get, route
 from .console import note, show_rows, write_line
 from .failures import ends_clearly
 
-_HEADER: Final = ("model", "scoring", "context", "reads", "vectors", "USD per 1M", "state")
+_HEADER: Final = ("model", "scoring", "tokens", "images", "price", "state")
 
 
 @ends_clearly
@@ -25,8 +25,9 @@ def models(
 ) -> None:
     """List the rerankers of Jina: how they score, what they read and cost.
 
-    Pointwise models score each document alone; listwise ones score them
-    together. The context is in tokens.
+    Pointwise models score each document alone, listwise ones together. They
+    read so many tokens at once. The price is in US dollars for 1M tokens. A
+    model that the catalogue does not have is unknown.
     """
     names = _served() if live else [model.name for model in catalogue()]
     known = [find_model(name) for name in names]
@@ -40,13 +41,12 @@ def models(
 
 def _row(name: str, model: Model | None) -> list[str]:
     if model is None:
-        return [name, "", "", "", "", "", "not in the catalogue"]
+        return [name, "", "", "", "", "unknown"]
     return [
         model.name,
         model.scoring,
         f"{model.context_tokens}",
-        "text, images" if model.images else "text",
-        "yes" if model.embeddings else "no",
+        "yes" if model.images else "no",
         f"{model.price_per_million_tokens:.2f}",
         _state(model),
     ]
@@ -54,7 +54,7 @@ def _row(name: str, model: Model | None) -> list[str]:
 
 def _state(model: Model) -> str:
     if model.replaced_by:
-        return f"deprecated: use {model.replaced_by}"
+        return "deprecated"
     return "default" if model.name == DEFAULT_MODEL else ""
 
 
