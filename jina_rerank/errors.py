@@ -153,9 +153,7 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """401: the key is missing, malformed or unknown."""
 
-    hint: ClassVar[str | None] = (
-        "Look at JINA_API_KEY, or api_key=: is the key whole, and still valid?"
-    )
+    hint: ClassVar[str | None] = "Look at JINA_API_KEY, or api_key=: is the key whole, and still valid?"
 
 
 class InsufficientBalanceError(APIStatusError):
