@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jina_rerank import APIConnectionError, RateLimit, RateLimitError, RerankError
-from jina_rerank._stack.governor import Governor, Kind, Turn
-from jina_rerank._stack.minute import TokenScale
+from jina_rerank._stack.estimates import TokenScale
+from jina_rerank._stack.governor import Governor, Turn
+from jina_rerank._stack.lessons import Kind
 from jina_rerank.retry import RetryQuota
 
 LIMITS = {
@@ -35,7 +36,7 @@ SPENT: st.SearchStrategy[tuple[Kind, ...]] = st.sampled_from([(), ("requests",),
 
 
 class GovernorMachine(RuleBasedStateMachine):
-    """Requests come, go, fail, are refused and cancelled; time passes; nothing is lost and nobody overtakes."""
+    """Requests come, go, fail, are refused and cancelled; time passes; nothing is lost, only the late wait longer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,10 +55,15 @@ class GovernorMachine(RuleBasedStateMachine):
         self.concurrency = limit.concurrency or math.inf
         self.requests = limit.requests_per_minute or math.inf
 
-    @rule(tokens=st.integers(1, 2000), patience=st.sampled_from([5.0, 120.0, math.inf]))
-    def come(self, tokens: int, patience: float) -> None:
+    @rule(
+        tokens=st.integers(1, 2000),
+        patience=st.sampled_from([5.0, 120.0, math.inf]),
+        deadline=st.sampled_from([1.0, 10.0, 100.0, math.inf]),
+    )
+    def come(self, tokens: int, patience: float, deadline: float) -> None:
         turn = Turn(lambda: tokens)
         turn.patience = patience
+        turn.latest = self.now + deadline
         if self.governor.enter(turn, self.now):
             assert not self.queue, "it overtook those who wait"
             self._sent(turn)
@@ -71,7 +77,7 @@ class GovernorMachine(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.0, 70.0))
     def wait(self, seconds: float) -> None:
         end = self.now + seconds
-        while self.queue and self.queue[0].wakes_at <= end:
+        while self.queue and self._head().wakes_at <= end:
             self._wake_head()
         self.now = max(self.now, end)
 
@@ -79,12 +85,12 @@ class GovernorMachine(RuleBasedStateMachine):
     def succeed(self, data: st.DataObject, tokens: int | None, spent: tuple[Kind, ...]) -> None:
         if self.flying:
             turn = self._pick(data, self.flying)
-            self._after(self.governor.succeeded(turn, tokens=tokens, spent=spent))
+            self._after(self.governor.succeeded(turn, self.now, tokens=tokens, spent=spent))
 
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         if self.flying:
-            self._after(self.governor.failed(self._pick(data, self.flying)))
+            self._after(self.governor.failed(self._pick(data, self.flying), self.now))
 
     @rule(data=st.data(), error=REFUSALS, pause=st.floats(0.0, 8.0))
     def refuse(self, data: st.DataObject, error: RateLimitError, pause: float) -> None:
@@ -121,13 +127,13 @@ class GovernorMachine(RuleBasedStateMachine):
     @invariant()
     def whoever_waits_is_first_or_will_be_woken_by_the_first(self) -> None:
         if self.queue:
-            assert math.isfinite(self.queue[0].wakes_at) or self.flying, "nobody will wake the first"
+            assert math.isfinite(self._head().wakes_at) or self.flying, "nobody will wake the first"
 
     def teardown(self) -> None:
         """In the end all are served, if only the server answers."""
         for _ in range(100_000):
             if self.flying:
-                self._after(self.governor.failed(self.flying.pop(0)))
+                self._after(self.governor.failed(self.flying.pop(0), self.now))
             elif self.queue:
                 self._wake_head()
             else:
@@ -136,7 +142,7 @@ class GovernorMachine(RuleBasedStateMachine):
         assert self.governor.in_flight == 0
 
     def _wake_head(self) -> None:
-        head = self.queue[0]
+        head = self._head()
         self.now = max(self.now, head.wakes_at)
         assert math.isfinite(self.now)
         head.wakes_at = math.inf
@@ -152,15 +158,23 @@ class GovernorMachine(RuleBasedStateMachine):
         return turns.pop(data.draw(st.integers(0, len(turns) - 1)))
 
     def _look(self) -> None:
-        """Who is not waiting any more were the first in the queue."""
-        while self.queue and self.queue[0].state != "waiting":
-            turn = self.queue.pop(0)
+        """Who is not waiting any more were the first in the queue, but for those who were late."""
+        gone = [turn for turn in self.queue if turn.state != "waiting"]
+        self.queue = [turn for turn in self.queue if turn.state == "waiting"]
+        for turn in gone:
+            if turn.late:
+                assert all(other.late and other.latest <= turn.latest for other in self.queue), "the late overtook"
+            else:
+                assert all(other.late or other.place > turn.place for other in self.queue), "somebody was overtaken"
             if turn.state == "sent":
                 self._sent(turn)
             else:
                 assert turn.state == "turned away"
-                assert turn.wait > turn.patience
-        assert all(turn.state == "waiting" for turn in self.queue), "somebody was overtaken"
+                assert turn.wait > min(turn.patience, turn.latest - self.now)
+        assert not any(turn.late and math.isinf(turn.latest) for turn in self.queue), "it has all the time there is"
+
+    def _head(self) -> Turn:
+        return min(self.queue, key=lambda turn: turn.order)
 
     def _sent(self, turn: Turn) -> None:
         self.flying.append(turn)

@@ -87,7 +87,8 @@ def test_overload_with_deadlines_leaves_a_client_that_works(way: Way) -> None:
     with RawServer(play) as server:
         way.run(overload)
         assert server.is_deserted()
-    assert min(ends.values()) > 0
+    assert ends["late"] > 0
+    assert ends["served"] >= 0.65 * CONNECTIONS * 2.0 / 0.075
 
 
 @pytest.mark.parametrize("way", [Way("uvloop", "httpx"), Way("trio", "httpx")], ids=str)

@@ -22,7 +22,8 @@ from ..tokens import estimate_tokens
 from ..wire import Ranking, WireRequest
 from . import Send
 from .connections import Connections
-from .governor import Governor, Kind, Turn, lesson
+from .governor import Governor, Turn
+from .lessons import Kind, lesson
 from .minute import MINUTE
 
 _governors: Final[WeakValueDictionary[tuple[int, EventLoopToken, str, SecretStr | None], Governor]] = (
@@ -53,11 +54,16 @@ def with_concurrency(send: Send, connections: Connections, limit: int | None) ->
         turn = Turn(lambda: 0)
         if not state.own.enter(turn, anyio.current_time()):
             await _queue(state.own, turn, request)
+        somebody_waits = False
         try:
-            return await send(request)
+            ranking = await send(request)
+            somebody_waits = state.own.succeeded(turn, anyio.current_time())
         finally:
-            if state.own.failed(turn):
+            if turn.state == "sent":
+                somebody_waits = state.own.failed(turn, anyio.current_time())
+            if somebody_waits:
                 state.own.advance(anyio.current_time())
+        return ranking
 
     return send_in_turn
 
@@ -102,7 +108,7 @@ def with_governor(
         try:
             ranking = await send(request)
             tokens = None if ranking.usage is None else ranking.usage.total_tokens
-            somebody_waits = governor.succeeded(turn, tokens=tokens, spent=_spent(ranking))
+            somebody_waits = governor.succeeded(turn, anyio.current_time(), tokens=tokens, spent=_spent(ranking))
         except RateLimitError as error:
             waits = patient if lesson(error).kind in _PER_MINUTE else paced
             pause = waits.delay(governor.refusals + 1, error, random.random())
@@ -110,7 +116,7 @@ def with_governor(
             raise
         finally:
             if turn.state == "sent":
-                somebody_waits = governor.failed(turn)
+                somebody_waits = governor.failed(turn, anyio.current_time())
             if somebody_waits:
                 governor.advance(anyio.current_time())
         return ranking

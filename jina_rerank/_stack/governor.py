@@ -1,16 +1,17 @@
 """Which request may go, and when: decisions alone. It is told the time, wakes whoever may go, and never waits."""
 
 import math
-import re
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from ..errors import RateLimitError
 from ..limits import RateLimit
 from .allowance import Allowance
-from .minute import Entry, Minute, TokenScale
+from .estimates import Latency, TokenScale
+from .lessons import Kind, lesson
+from .minute import Entry, Minute
 
 OPENING_CONCURRENCY: Final = 2
 """Requests in flight at first: what a free key of the hosted API may have."""
@@ -19,39 +20,6 @@ MOST_CONCURRENCY: Final = 100
 _KEPT: Final = 0.7
 """What is left of the concurrency after a refusal: the beta of CUBIC, as in botocore's adaptive mode."""
 _LONGEST_HOLD: Final = 3600.0
-
-Kind = Literal["concurrency", "requests", "tokens"]
-
-
-class Lesson(NamedTuple):
-    """What a refusal teaches."""
-
-    kind: Kind | None
-    """The limit that was met; None if it is not told."""
-    limit: int | None
-    """The limit's figure; None if it is not told."""
-
-
-def lesson(error: RateLimitError) -> Lesson:
-    """What the server says by its code and its text, as in `2/2 concurrent requests`, `100/100 requests per minute`."""
-    # Dates and addresses look like figures too: those with a unit go before.
-    found = max(_FIGURES.finditer(error.message), key=lambda figures: figures["unit"] in _UNITS, default=None)
-    kind = _CODES.get(error.code or "") or (_UNITS.get(found["unit"]) if found else None)
-    limit = int(found["limit"].replace(",", "")) if kind and found else 0
-    return Lesson(kind, limit or None)
-
-
-_FIGURES: Final = re.compile(r"[0-9][0-9,]{0,14}\s*/\s*(?P<limit>[0-9][0-9,]{0,14})(?:\s+(?P<unit>\w+ \w+))?")
-_CODES: Final[dict[str, Kind]] = {
-    "RATE_CONCURRENCY_LIMIT_EXCEEDED": "concurrency",
-    "RATE_REQUEST_LIMIT_EXCEEDED": "requests",
-    "RATE_TOKEN_LIMIT_EXCEEDED": "tokens",
-}
-_UNITS: Final[dict[str | None, Kind]] = {
-    "concurrent requests": "concurrency",
-    "requests per": "requests",
-    "tokens per": "tokens",
-}
 
 
 class Turn:
@@ -62,6 +30,7 @@ class Turn:
         "_estimated",
         "cost",
         "entry",
+        "late",
         "latest",
         "patience",
         "place",
@@ -78,6 +47,8 @@ class Turn:
         self.state: Literal["waiting", "sent", "turned away", "over"] = "waiting"
         self.place: int = 0
         """Its place in the queue: the lower goes first."""
+        self.late: bool = False
+        """Whether its call would probably end before the answer: then it goes when nobody else wants to."""
         self.latest: float = math.inf
         """When its call ends."""
         self.patience: float = math.inf
@@ -100,6 +71,11 @@ class Turn:
         return self._estimated
 
     @property
+    def order(self) -> tuple[bool, float]:
+        """What the queue is sorted by. Of those that are late, the one with the most time left is the first."""
+        return self.late, -self.latest if self.late else self.place
+
+    @property
     def planned(self) -> int | None:
         """The estimate, if somebody has asked for it."""
         return self._estimated
@@ -110,11 +86,16 @@ def _nobody() -> None:
 
 
 class Governor:
-    """The limits of one key, and the queue for it: first come, first served, whatever the size."""
+    """The limits of one key, and the queue for it: first come, first served, whatever the size.
+
+    In an overload with deadlines that rule alone serves next to nobody: who has waited longest has the least time left
+    for the answer. So whoever has less than an answer takes lets the others pass.
+    """
 
     __slots__ = (
         "__weakref__",
         "_hold",
+        "_latency",
         "_minute",
         "_queue",
         "_refused",
@@ -140,6 +121,7 @@ class Governor:
         self._queue: list[Turn] = []
         self._minute = Minute()
         self._scale = TokenScale()
+        self._latency = Latency()
 
     def state(self, limit: RateLimit | None, max_concurrency: int | None) -> None:
         """Takes what a client states. Of the limits of a key the lowest counts; the largest number opens."""
@@ -160,7 +142,7 @@ class Governor:
 
     def join(self, turn: Turn, now: float) -> None:
         """Puts a request into the queue, at its place."""
-        insort(self._queue, turn, key=_PLACE)
+        insort(self._queue, turn, key=_ORDER)
         self.advance(now)
 
     def advance(self, now: float) -> None:
@@ -172,6 +154,8 @@ class Governor:
                 room = self._slot_at(now)
                 if room > now:
                     return self._wake_at(turn, room)
+                if self._lets_pass(turn, now):
+                    continue
                 self._send(turn, now)
             elif room > turn.latest or room - now > turn.patience:
                 turn.state, turn.wait = "turned away", room - now
@@ -185,8 +169,8 @@ class Governor:
     def withdraw(self, turn: Turn, now: float) -> None:
         """Takes out a request that was cancelled before it was sent."""
         if turn.state == "waiting":
-            index = bisect_left(self._queue, turn.place, key=_PLACE)
-            while self._queue[index] is not turn:  # the parts of one call have one place
+            index = bisect_left(self._queue, turn.order, key=_ORDER)
+            while self._queue[index] is not turn:  # the parts of one call are one in order
                 index += 1
             del self._queue[index]
             turn.state = "over"
@@ -195,12 +179,13 @@ class Governor:
             self._leave(turn)
         self.advance(now)
 
-    def succeeded(self, turn: Turn, *, tokens: int | None, spent: tuple[Kind, ...] = ()) -> bool:
+    def succeeded(self, turn: Turn, now: float, *, tokens: int | None = None, spent: tuple[Kind, ...] = ()) -> bool:
         """Takes a success: the tokens billed, and the limits of which the server says that nothing is left.
 
         Returns whether somebody waits, so that `advance` is called for.
         """
         self.refusals = 0
+        self._latency.answered(now - turn.sent)
         if tokens is not None:
             if turn.planned is not None:
                 self._scale.learn(turn.planned, tokens)
@@ -211,8 +196,9 @@ class Governor:
             self.tokens.fall(turn.sent, to=self._minute.tokens, sent=turn.sent)
         return self._leave(turn)
 
-    def failed(self, turn: Turn) -> bool:
+    def failed(self, turn: Turn, now: float) -> bool:
         """Takes a failure: the server may have counted the request. Returns as `succeeded` does."""
+        self._latency.missed(now - turn.sent)
         return self._leave(turn)
 
     def refused(self, turn: Turn, now: float, error: RateLimitError, pause: float) -> bool:
@@ -271,6 +257,13 @@ class Governor:
         grows = self.concurrency.grow(now)
         return -math.inf if self.in_flight < self.concurrency.value else grows
 
+    def _lets_pass(self, turn: Turn, now: float) -> bool:
+        if turn.late or len(self._queue) == 1 or turn.latest - now >= self._latency.expected:
+            return False
+        turn.late = True
+        insort(self._queue, self._queue.pop(0), key=_ORDER)
+        return True
+
     def _wake_at(self, turn: Turn, when: float) -> None:
         if when < turn.wakes_at:
             turn.wakes_at = when
@@ -296,4 +289,4 @@ class Governor:
         return bool(self._queue)
 
 
-_PLACE: Final = attrgetter("place")
+_ORDER: Final = attrgetter("order")

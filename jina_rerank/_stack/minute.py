@@ -69,32 +69,3 @@ class Minute:
             tokens_left -= entry.tokens
             when = entry.ends
         return when
-
-
-class TokenScale:
-    """How many tokens the server counts for each one estimated, learnt from `usage`.
-
-    It is the mean of what came last, weighted by size, and twice the mean error: who plans with the mean alone is
-    refused half of the time at which the limit is reached.
-    """
-
-    __slots__ = ("_counted", "_estimated", "_missed")
-
-    def __init__(self) -> None:
-        self._estimated = self._counted = self._missed = 0.0
-
-    def learn(self, estimated: int, counted: int) -> None:
-        """Takes note of an answer."""
-        expected = estimated * self._counted / self._estimated if self._estimated else counted
-        self._estimated = self._estimated * _MEMORY + estimated
-        self._counted = self._counted * _MEMORY + counted
-        self._missed = self._missed * _MEMORY + abs(counted - expected)
-
-    def applied(self, estimated: int) -> int:
-        """The tokens to plan with for a request that is estimated at so many."""
-        if not self._estimated:
-            return estimated
-        return max(1, math.ceil(estimated * (self._counted + 2 * self._missed) / self._estimated))
-
-
-_MEMORY: Final = 0.9

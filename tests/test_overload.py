@@ -1,0 +1,106 @@
+"""More callers than the server can serve, all with deadlines: its capacity is of use all the same. In virtual time."""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from jina_rerank import DeadlineExceededError, RateLimit, RerankClient
+
+pytestmark = pytest.mark.anyio
+
+CALLERS = 60
+CONNECTIONS = 10
+SECONDS = 8.0
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    """Time that passes only when everybody waits, and then at once."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+async def served(latency: Callable[[], float], deadline: float, **options: Any) -> list[float]:
+    """When, after the start, those of `CALLERS` were served who call again and again for `SECONDS`."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(latency())
+        return httpx.Response(200, json={"results": [{"index": 0, "relevance_score": 0.5}]})
+
+    async def caller(client: RerankClient) -> None:
+        while anyio.current_time() < start + SECONDS:
+            try:
+                await client.rerank("q", ["a"], deadline=deadline)
+                times.append(anyio.current_time() - start)
+            except DeadlineExceededError:
+                pass
+
+    times, start = list[float](), anyio.current_time()
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    client = RerankClient("jina_key", http_client=http_client, **options)
+    async with client, anyio.create_task_group() as tasks:
+        for _ in range(CALLERS):
+            tasks.start_soon(caller, client)
+    return times
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"max_concurrency": CONNECTIONS}, id="the client's own limit"),
+        pytest.param({"rate_limit": RateLimit(concurrency=CONNECTIONS)}, id="the limit of the key"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("fastest", "slowest", "deadline", "share"),
+    [
+        pytest.param(0.05, 0.1, 0.2, 0.9, id="there is time to wait"),
+        pytest.param(0.05, 0.1, 0.11, 0.9, id="there is hardly time to wait"),
+        pytest.param(0.01, 0.3, 0.2, 0.65, id="a third of all answers take longer than the deadline"),
+    ],
+)
+async def test_who_is_sent_has_time_for_the_answer(
+    options: dict[str, Any], fastest: float, slowest: float, deadline: float, share: float
+) -> None:
+    chance = random.Random(1)
+    times = await served(lambda: chance.uniform(fastest, slowest), deadline, **options)
+    capacity = CONNECTIONS * SECONDS / ((fastest + slowest) / 2)
+    assert len(times) >= share * capacity
+
+
+async def test_a_server_that_becomes_slower_is_noticed() -> None:
+    """Who waits is given time for the slower answer, although no answer ever came that took so long."""
+    start = anyio.current_time()
+
+    def latency() -> float:
+        return 0.15 if anyio.current_time() - start > SECONDS / 2 else 0.02
+
+    times = await served(latency, 0.2, max_concurrency=1)
+    assert len([time for time in times if time < SECONDS / 2]) >= 0.9 * SECONDS / 2 / 0.02
+    assert len([time for time in times if time > SECONDS / 2]) >= 0.9 * SECONDS / 2 / 0.15
+
+
+async def test_who_is_late_is_served_when_nobody_else_wants_to_be() -> None:
+    """The answers are quicker than was expected of them: time that was too short is enough after all."""
+    latencies = iter([1.0, 1.0, 0.1, 0.1])
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(next(latencies))
+        return httpx.Response(200, json={"results": [{"index": 0, "relevance_score": 0.5}]})
+
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    async with RerankClient("jina_key", http_client=http_client, max_concurrency=1) as client:
+        await client.rerank("q", ["a"])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.rerank, "q", ["a"])
+            await anyio.sleep(0.5)
+            for deadline in (0.8, 0.9):  # 0.3 and 0.4 seconds are left when it is their turn
+                tasks.start_soon(partial(client.rerank, "q", ["a"], deadline=deadline))
+                await anyio.lowlevel.checkpoint()
+    assert next(latencies, None) is None
