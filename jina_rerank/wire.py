@@ -96,6 +96,8 @@ def encode(request: WireRequest) -> bytes:
     if request.extra_body:
         body.update(request.extra_body)
     try:
+        if request.extra_body:
+            _check_json(request.extra_body)
         return to_json(body)
     except (PydanticSerializationError, UnicodeEncodeError, RecursionError, ValueError):
         pass
@@ -252,7 +254,12 @@ def _unwritable_field(body: Mapping[str, Any]) -> str:
     parts |= {f"documents[{i}]": document for i, document in enumerate(body["documents"])}
     for name, value in parts.items():
         try:
-            to_json(value)
+            _check_json(value)
         except (ValueError, RecursionError):
             return name
     return "the request"
+
+
+def _check_json(value: Any) -> None:
+    """Raises what JSON cannot hold; NaN and infinity alone would be written all the same."""
+    from_json(to_json(value), allow_inf_nan=False)

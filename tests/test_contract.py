@@ -294,6 +294,8 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "a file name as image": ({"documents": [{"image": "cat.png"}]}, r"documents\[0\].*from_file"),
     "a key that gives no document": ({"documents": ["a"], "key": len}, r"documents\[0\].*got int"),
     "a text that is no unicode": ({"documents": ["a", "\ud800"]}, r"documents\[1\].*UTF-8"),
+    "an object in extra_body": ({"documents": ["a"], "extra_body": {"x": object()}}, "x: .*JSON"),
+    "a figure that JSON has not": ({"documents": ["a"], "extra_body": {"x": [float("nan")]}}, "x: .*JSON"),
     "top_n of 0": ({"top_n": 0}, "top_n: .*greater than or equal to 1; leave it out"),
     "top_n of true": ({"top_n": True}, "top_n: .*integer"),
     "top_n as text": ({"top_n": "3"}, "top_n: .*integer"),
