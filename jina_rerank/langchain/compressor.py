@@ -1,42 +1,27 @@
-"""JinaRerank for LangChain: takes the place of `langchain_community.document_compressors.JinaRerank`.
-
-Needs the extra `langchain`. docs/langchain.md says what is different.
-"""
+"""The compressor: the fields that LangChain's users know, over the clients of this package."""
 
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from copy import deepcopy
-from typing import Annotated, Any, Final, Self, TypeAlias, TypedDict
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Self
 
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from ._narrow import is_array, is_object
-from .catalog import DEFAULT_MODEL, find_model
-from .client import RerankClient
-from .core import Core
-from .documents import Document as Rankable
-from .endpoint import API_KEY_VARIABLE, MISSING_KEY
-from .errors import ConfigurationError, InvalidRequestError
-from .models import RerankResponse
-from .options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
-from .retry import RetryPolicy
-from .sync import SyncRerankClient
-
-try:
-    from langchain_core.callbacks import Callbacks
-    from langchain_core.documents import BaseDocumentCompressor, Document
-    from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
-    from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
-except ModuleNotFoundError as _error:
-    raise ImportError('JinaRerank needs langchain-core: pip install "jina-rerank[langchain]"') from _error
-
-Item: TypeAlias = str | Document | Mapping[str, Any]
-"""What `rerank` takes: a text, a Document, or a mapping with "text" or "image"."""
-
-Compress: TypeAlias = Callable[[Sequence[Document], str, RunnableConfig], list[Document]]
-AsyncCompress: TypeAlias = Callable[[Sequence[Document], str, RunnableConfig], Awaitable[list[Document]]]
+from ..catalog import DEFAULT_MODEL, find_model
+from ..client import RerankClient
+from ..core import Core
+from ..endpoint import API_KEY_VARIABLE, MISSING_KEY
+from ..errors import ConfigurationError
+from ..models import RerankResponse
+from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
+from ..retry import RetryPolicy
+from ..sync import SyncRerankClient
+from .items import Item, Ranked, image_or_text, ranked, scored, text_of
+from .runnable import RerankInput, RerankRunnable
+from .tracing import atraced, traced
 
 _OF_A_READY_CLIENT: Final = frozenset(
     ("jina_api_key", "base_url", "timeout", "deadline", "retry", "max_concurrency", "user_agent")
@@ -45,20 +30,6 @@ _OF_A_READY_CLIENT: Final = frozenset(
 
 def _secret(value: SecretStr | str | None) -> SecretStr | None:
     return SecretStr(value) if isinstance(value, str) else value
-
-
-class RerankInput(TypedDict):
-    """What the Runnable takes."""
-
-    query: str
-    documents: Sequence[Document]
-
-
-class Ranked(TypedDict):
-    """One result of `rerank`."""
-
-    index: int
-    relevance_score: float
 
 
 class JinaRerank(
@@ -170,7 +141,7 @@ class JinaRerank(
             RerankError: The call failed.
         """
         _refuse_chunks(max_chunks_per_doc)
-        return _ranked(self._sync_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
+        return ranked(self._sync_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
 
     async def arerank(
         self,
@@ -183,19 +154,19 @@ class JinaRerank(
     ) -> list[Ranked]:
         """`rerank`, awaited; no thread is used."""
         _refuse_chunks(max_chunks_per_doc)
-        return _ranked(await self._async_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
+        return ranked(await self._async_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """A Runnable from `{"query": ..., "documents": ...}` to Documents, for chains: invoke, batch, and awaited."""
         return RerankRunnable(self._compress, self._acompress)
 
     def _compress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
-        with _run(documents, query, config) as outputs:
+        with traced(documents, query, config) as outputs:
             response = self._sync_client.rerank(query, documents, **self._arguments())
             return self._record(response, outputs)
 
     async def _acompress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
-        async with _arun(documents, query, config) as outputs:
+        async with atraced(documents, query, config) as outputs:
             response = await self._async_client.rerank(query, documents, **self._arguments())
             return self._record(response, outputs)
 
@@ -203,7 +174,7 @@ class JinaRerank(
         """The Documents to return; they, and what the call cost, are the outputs of the run."""
         least = self.score_threshold
         kept = [
-            _scored(result.document, result.relevance_score)
+            scored(result.document, result.relevance_score)
             for result in response.results
             if least is None or response.degraded or result.relevance_score >= least
         ]
@@ -217,7 +188,7 @@ class JinaRerank(
         chosen = model or (self.model if own or "model" in self.model_fields_set else None)
         known = find_model(chosen or self._core.options.model)
         return {
-            "key": _image_or_text if known is not None and known.images else _text,
+            "key": image_or_text if known is not None and known.images else text_of,
             "model": chosen,
             "top_n": self.top_n if top_n is not None and top_n < 1 else top_n,
             "max_doc_length": self.max_doc_length,
@@ -267,98 +238,9 @@ class JinaRerank(
         return self.model_copy()
 
 
-class RerankRunnable(Runnable[RerankInput, list[Document]]):
-    """JinaRerank as a step of a chain."""
-
-    def __init__(self, compress: Compress, acompress: AsyncCompress) -> None:
-        self._compress = compress
-        self._acompress = acompress
-
-    def invoke(self, input: RerankInput, config: RunnableConfig | None = None, **_: Any) -> list[Document]:  # noqa: A002  # LangChain's name
-        """Reranks, and waits for it."""
-        return self._compress(*_parts(input), ensure_config(config))
-
-    async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **_: Any) -> list[Document]:  # noqa: A002  # LangChain's name
-        """Reranks, awaited."""
-        return await self._acompress(*_parts(input), ensure_config(config))
-
-
-def _parts(value: RerankInput) -> tuple[Sequence[Document], str]:
-    try:
-        return value["documents"], value["query"]
-    except (KeyError, TypeError):
-        pass
-    raise InvalidRequestError('input: expected a mapping with "query" and "documents"')
-
-
-@contextmanager
-def _run(documents: Sequence[Document], query: str, config: RunnableConfig) -> Generator[dict[str, Any]]:
-    """A run in the traces: with query, candidates, and the outputs that are filled in, or the failure."""
-    manager = get_callback_manager_for_config(config)
-    run = manager.on_chain_start(None, _inputs(documents, query), name=_name(config), run_id=config.get("run_id"))
-    outputs: dict[str, Any] = {}
-    try:
-        yield outputs
-    except BaseException as error:
-        run.on_chain_error(error)
-        raise
-    run.on_chain_end(outputs)
-
-
-@asynccontextmanager
-async def _arun(documents: Sequence[Document], query: str, config: RunnableConfig) -> AsyncGenerator[dict[str, Any]]:
-    manager = get_async_callback_manager_for_config(config)
-    run = await manager.on_chain_start(None, _inputs(documents, query), name=_name(config), run_id=config.get("run_id"))
-    outputs: dict[str, Any] = {}
-    try:
-        yield outputs
-    except BaseException as error:
-        await run.on_chain_error(error)
-        raise
-    await run.on_chain_end(outputs)
-
-
-def _inputs(documents: Sequence[Document], query: str) -> dict[str, Any]:
-    return {"query": query, "documents": documents}
-
-
-def _name(config: RunnableConfig) -> str:
-    return config.get("run_name") or "JinaRerank"
-
-
 def _config_of(callbacks: Callbacks | None) -> RunnableConfig:
     # None keeps those of the chain around, which ensure_config finds.
     return {} if callbacks is None else {"callbacks": callbacks}
-
-
-def _text(item: Item) -> Rankable:
-    return item.page_content if isinstance(item, Document) else item
-
-
-def _image_or_text(item: Item) -> Rankable:
-    image = item.metadata.get("image") if isinstance(item, Document) else None
-    return {"image": image} if isinstance(image, str) and image else _text(item)
-
-
-def _scored(document: Document, score: float) -> Document:
-    metadata = {**_copied(document.metadata), "relevance_score": score}
-    return document.model_copy(update={"metadata": metadata})
-
-
-def _copied(value: Any) -> Any:
-    """A deep copy; what cannot be copied, such as a lock or an open file, is shared."""
-    try:
-        return deepcopy(value)
-    except Exception:  # noqa: BLE001  # whatever a caller's object raises when it is copied
-        if is_object(value):
-            return {key: _copied(inner) for key, inner in value.items()}
-        if is_array(value):
-            return [_copied(inner) for inner in value]
-        return value
-
-
-def _ranked(response: RerankResponse[Any]) -> list[Ranked]:
-    return [{"index": result.index, "relevance_score": result.relevance_score} for result in response.results]
 
 
 def _refuse_chunks(max_chunks_per_doc: int | None) -> None:

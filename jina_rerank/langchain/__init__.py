@@ -1,0 +1,13 @@
+"""JinaRerank for LangChain: takes the place of `langchain_community.document_compressors.JinaRerank`.
+
+Needs the extra `langchain`. docs/langchain.md says what is different.
+"""
+
+try:
+    from .compressor import JinaRerank
+    from .items import Item, Ranked
+    from .runnable import RerankInput
+except ModuleNotFoundError as _error:
+    raise ImportError('JinaRerank needs langchain-core: pip install "jina-rerank[langchain]"') from _error
+
+__all__ = ["Item", "JinaRerank", "Ranked", "RerankInput"]

@@ -1,0 +1,51 @@
+"""What is ranked for LangChain, and what comes back: Documents with their scores, or positions."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, TypeAlias, TypedDict
+
+from langchain_core.documents import Document
+
+from .._narrow import is_array, is_object
+from ..documents import Document as Rankable
+from ..models import RerankResponse
+
+Item: TypeAlias = str | Document | Mapping[str, Any]
+"""What `rerank` takes: a text, a Document, or a mapping with "text" or "image"."""
+
+
+class Ranked(TypedDict):
+    """One result of `rerank`."""
+
+    index: int
+    relevance_score: float
+
+
+def text_of(item: Item) -> Rankable:
+    return item.page_content if isinstance(item, Document) else item
+
+
+def image_or_text(item: Item) -> Rankable:
+    image = item.metadata.get("image") if isinstance(item, Document) else None
+    return {"image": image} if isinstance(image, str) and image else text_of(item)
+
+
+def scored(document: Document, score: float) -> Document:
+    metadata = {**_copied(document.metadata), "relevance_score": score}
+    return document.model_copy(update={"metadata": metadata})
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy; what cannot be copied, such as a lock or an open file, is shared."""
+    try:
+        return deepcopy(value)
+    except Exception:  # noqa: BLE001  # whatever a caller's object raises when it is copied
+        if is_object(value):
+            return {key: _copied(inner) for key, inner in value.items()}
+        if is_array(value):
+            return [_copied(inner) for inner in value]
+        return value
+
+
+def ranked(response: RerankResponse[Any]) -> list[Ranked]:
+    return [{"index": result.index, "relevance_score": result.relevance_score} for result in response.results]
