@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -434,3 +436,12 @@ def test_a_deep_copy_works(compressor: JinaRerank) -> None:
     compressor.compress_documents(documents(), "q")
     twin = deepcopy(compressor)
     assert [document.id for document in twin.compress_documents(documents(), "q")] == ["3", "2", "1"]
+
+
+def test_without_langchain_the_extra_is_named() -> None:
+    program = "import sys; sys.modules['langchain_core'] = None; import jina_rerank.langchain"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        'ImportError: JinaRerank needs langchain-core: pip install "jina-rerank[langchain]"',
+    )
