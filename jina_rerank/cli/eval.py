@@ -33,7 +33,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="CONTENDER",
-            help="A model, a server's URL, MODEL@URL, or a scorer of this machine: lexical, minilm.",
+            help="A model, a server's URL, MODEL@URL, or a scorer of this machine: lexical, minilm, "
+            "hf:MODEL, module:function.",
             show_default=False,
         ),
     ],

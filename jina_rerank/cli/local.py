@@ -1,8 +1,11 @@
 """The emulator, as the commands use it, and what they must say of it: that its scores are not those of Jina's model."""
 
+import importlib
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from enum import StrEnum
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..models import RerankResponse
@@ -15,30 +18,54 @@ if TYPE_CHECKING:
 LOCAL_KEY: Final = "jina_local"
 """The key that commands send to the emulator, which takes any of this form. The user's own never goes there."""
 
+_OWN_SCORERS: Final = ("lexical", "minilm")
 _SCORER_HEADER: Final = "x-jina-emulator-scorer"
 
 
-class ScorerName(StrEnum):
-    """The scorers that come with the emulator."""
-
-    LEXICAL = "lexical"
-    MINILM = "minilm"
+def names_scorer(text: str) -> bool:
+    """Whether `text` names a scorer, and not a model or a server."""
+    return text in _OWN_SCORERS or (":" in text and "://" not in text)
 
 
-def scorer_named(name: ScorerName) -> "Scorer":
-    """The scorer of this name.
+def scorer_named(name: str) -> "Scorer":
+    """The scorer of this name: `lexical`, `minilm`, `hf:MODEL`, or `module:function`.
 
     Raises:
-        CommandError: Its extra is missing.
+        CommandError: There is none of this name, it cannot be loaded, or its extra is missing.
     """
     with needing("local"):
         from ..emulator import LexicalScorer  # noqa: PLC0415  # of the extra [local]
-    if name is ScorerName.LEXICAL:
-        return LexicalScorer()
-    with needing("minilm"):
-        from ..emulator import MiniLMScorer  # noqa: PLC0415  # of the extra [minilm]
+    match name.partition(":"):
+        case "lexical", "", "":
+            return LexicalScorer()
+        case "minilm", "", "":
+            with needing("minilm"):
+                from ..emulator import MiniLMScorer  # noqa: PLC0415  # of the extra [minilm]
 
-        return MiniLMScorer()
+                return MiniLMScorer()
+        case "hf", ":", str(model) if model:
+            with needing("hf"):
+                from ..emulator import CrossEncoderScorer  # noqa: PLC0415  # of the extra [hf]
+            try:
+                return CrossEncoderScorer(model)
+            except ValueError as error:
+                raise CommandError(str(error)) from None
+        case str(module), ":", str(attribute) if module and attribute:
+            return _imported(name, module, attribute)
+        case _:
+            raise CommandError(f"no scorer {name!r}: there are lexical, minilm, hf:MODEL and module:function")
+
+
+def _imported(name: str, module: str, attribute: str) -> "Scorer":
+    """A scorer, or a function that becomes one, from a module; also from one in the current directory."""
+    from ..emulator.scorers import as_scorer  # noqa: PLC0415  # of the extra [local]
+
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = attrgetter(attribute)(importlib.import_module(module))
+        return as_scorer(found() if isinstance(found, type) else found)
+    except Exception as error:  # noqa: BLE001  # whatever the module raises: it is anybody's code
+        raise CommandError(f"scorer {name}: {type(error).__name__}: {error}") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import typer
 
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
 from .failures import CommandError, ends_clearly, needing
-from .local import LOCAL_KEY, ScorerName, scorer_named
+from .local import LOCAL_KEY, scorer_named
 
 
 class Tier(StrEnum):
@@ -25,9 +25,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 8000,
     scorer: Annotated[
-        ScorerName, typer.Option(help="lexical: words in common. minilm: a small neural model.")
-    ] = ScorerName.LEXICAL,
-    latency: Annotated[float, typer.Option(min=0, help="Seconds added to each answer.")] = 0.0,
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="lexical: words in common. minilm: a small neural model. hf:MODEL: a cross-encoder of Hugging Face's "
+            "hub, or from a directory. module:function: your own.",
+        ),
+    ] = "lexical",
+    latency: Annotated[
+        str,
+        typer.Option(metavar="SECONDS", help="Added to each answer: 0.2, or by percentile: 50:0.12,95:0.4,99:1.2."),
+    ] = "0",
     tier: Annotated[
         Tier, typer.Option(help="Whose limits each key has. free: 2 requests at once, 100 and 100,000 tokens a minute.")
     ] = Tier.NONE,
@@ -52,11 +60,12 @@ def serve(
     """
     with needing("local"):
         from ..emulator import TIERS, run  # noqa: PLC0415  # of the extra [local]
+        from ..emulator.latency import parse_latency  # noqa: PLC0415  # of the extra [local]
     chosen = scorer_named(scorer)
     try:
         run(
             scorer=chosen,
-            latency=latency,
+            latency=parse_latency(latency),
             limits=TIERS.get(tier),
             balance=balance,
             faults=fault or (),

@@ -2,9 +2,8 @@
 
 import json
 import logging
-import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -22,10 +21,11 @@ from .body import parse_body
 from .deployments import Deployment, deployment_for
 from .envelopes import RefusedError, flat, internal_error, model_not_listed, unreadable
 from .faults import FAULT_HEADER, Faults
+from .latency import Latency
 from .limits import Account
 from .log import Entry, RequestLog
 from .ranking import rank, read, refuse_unsupported
-from .scorers import LexicalScorer, Scorer
+from .scorers import ScoreFunction, Scorer, as_scorer
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -34,8 +34,8 @@ _T = TypeVar("_T")
 class AppOptions(TypedDict, total=False):
     """The options of `create_app`, for functions that pass them on."""
 
-    scorer: Scorer | None
-    latency: float
+    scorer: Scorer | ScoreFunction | None
+    latency: float | Mapping[float, float]
     serving: str | None
     limits: RateLimit | None
     balance: int | None
@@ -45,8 +45,8 @@ class AppOptions(TypedDict, total=False):
 
 def create_app(
     *,
-    scorer: Scorer | None = None,
-    latency: float = 0.0,
+    scorer: Scorer | ScoreFunction | None = None,
+    latency: float | Mapping[float, float] = 0.0,
     serving: str | None = None,
     limits: RateLimit | None = None,
     balance: int | None = None,
@@ -58,8 +58,9 @@ def create_app(
     It waits through anyio alone: asyncio, uvloop and trio all run it, and under trio's MockClock no time passes.
 
     Args:
-        scorer: What gives the scores; `LexicalScorer()` by default.
-        latency: Seconds that every ranking takes, beside the scorer's own time.
+        scorer: What gives the scores; `LexicalScorer()` by default. A function of the query and the documents will do.
+        latency: Seconds that every ranking takes, beside the scorer's own time; or seconds by percentile, such as
+            `{50: 0.12, 95: 0.4, 99: 1.2}`, with straight lines between.
         serving: None plays the hosted API: a key is required, any that looks like one of Jina's is good, and
             the request names one of the catalogue's models. A model's name plays the on-prem container that
             serves this model: no key, and no name needed.
@@ -67,18 +68,19 @@ def create_app(
         balance: Tokens that each key may spend before it is refused with 403; None is no end of them.
         faults: What goes wrong on purpose, each as `kind[:probability[:seconds]]`: `"429:0.1"`, `"slow:0.05:2s"`.
             A request meets one at most. docs/emulator.md has the kinds.
-        seed: Decides which requests meet which fault; the same each time for requests in the same order.
+        seed: Decides which requests meet which fault, and which answer takes how long; the same each time for requests
+            in the same order.
 
     Raises:
         ValueError: `latency` is not a finite number of seconds, `balance` is below 0, a fault breaks a rule, the
-            catalogue does not list `serving`, or the scorer's name does not fit into a header.
+            catalogue does not list `serving`, `scorer` is none, or its name does not fit into a header.
     """
-    if not (math.isfinite(latency) and latency >= 0):
-        raise ValueError("latency must be a finite number of seconds, 0 or more")
     if balance is not None and balance < 0:
         raise ValueError("balance must be a number of tokens, 0 or more")
     accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
-    emulator = _Emulator(scorer or LexicalScorer(), latency, deployment_for(serving), accounts, Faults(faults, seed))
+    emulator = _Emulator(
+        as_scorer(scorer), Latency(latency, seed), deployment_for(serving), accounts, Faults(faults, seed)
+    )
     app = Starlette(
         routes=[
             Route("/v1/rerank", emulator.rerank, methods=["POST"]),
@@ -113,13 +115,11 @@ class _Emulator:
     def __init__(
         self,
         scorer: Scorer,
-        latency: float,
+        latency: Latency,
         deployment: Deployment,
         accounts: defaultdict[str, Account],
         faults: Faults,
     ) -> None:
-        if not (scorer.name.isascii() and scorer.name.isprintable()):
-            raise ValueError("a scorer's name must be printable ASCII")
         self._scorer = scorer
         self._latency = latency
         self._deployment = deployment
@@ -160,7 +160,7 @@ class _Emulator:
         account = self._accounts[entry.account]
         with account.request(reading.total_tokens, anyio.current_time()):
             headers = account.remaining() | {"x-jina-emulator-scorer": self._scorer.name}
-            await anyio.sleep(self._latency)
+            await anyio.sleep(self._latency.draw())
             answer = await self._run(partial(rank, self._scorer, reading, body, model))
             response = WireResponse(answer, headers=headers)
             return await fault.spoil(response, request) if fault else response

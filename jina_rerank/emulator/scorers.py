@@ -1,18 +1,20 @@
-"""What gives the emulator its scores: the protocol, and a scorer that needs nothing but Python.
+"""What gives the emulator its scores: the protocol, and the scorers that need nothing but Python.
 
 Pointwise scores depend on the query and one document alone; listwise scores depend on the whole list, as those of
 jina-reranker-v3 and v3.5 do. A client that merges parts of a list wrongly is found out by the second kind only.
 """
 
+import inspect
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from .tokens import count_tokens, is_cjk, truncate, words
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores texts for the emulator. It is called from several threads at once when `blocking` is true."""
 
@@ -42,6 +44,9 @@ class Scorer(Protocol):
         """The beginning of `text`, for `max_doc_length`."""
         ...
 
+
+ScoreFunction: TypeAlias = Callable[[str, Sequence[str]], Iterable[float]]
+"""Of a query and documents: one finite number for each."""
 
 RIVALRY: Final = 0.1
 """The share of the others' mean score that a document loses in a list."""
@@ -109,6 +114,55 @@ class LexicalScorer:
     def truncate(self, text: str, max_tokens: int) -> str:
         """Cut after a word, a punctuation mark or a CJK character."""
         return truncate(text, max_tokens)
+
+
+class FunctionScorer(LexicalScorer):
+    """Scores by a function of your own; all but the scores is the lexical scorer's.
+
+    Its scores are taken as they are, for pointwise and for listwise models.
+
+    Args:
+        function: It is called in worker threads, in several at once.
+
+    Raises:
+        ValueError: It is no function, or one that has to be awaited.
+    """
+
+    blocking = True
+
+    def __init__(self, function: ScoreFunction) -> None:
+        if not _is_plain(function):
+            raise ValueError("scorer: expected a Scorer, or a plain function (query, documents) -> scores")
+        self._function = function
+        self.name: str = header_name(getattr(function, "__qualname__", type(function).__qualname__))
+        """The function's own."""
+
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:  # noqa: ARG002  # a function knows no modes
+        """The function's scores."""
+        return [float(score) for score in self._function(query, documents)]
+
+
+def _is_plain(function: object) -> bool:
+    return callable(function) and not inspect.iscoroutinefunction(function)
+
+
+def as_scorer(scorer: Scorer | ScoreFunction | None) -> Scorer:
+    """The scorer that is meant: a function becomes one, None is the lexical one.
+
+    Raises:
+        ValueError: It is neither, or its name does not fit into a header.
+    """
+    if scorer is None:
+        return LexicalScorer()
+    found = scorer if isinstance(scorer, Scorer) else FunctionScorer(scorer)
+    if not (found.name.isascii() and found.name.isprintable()):
+        raise ValueError("a scorer's name must be printable ASCII")
+    return found
+
+
+def header_name(name: str) -> str:
+    """A name as it can stand in a header."""
+    return ascii(name)[1:-1]
 
 
 def _index(document: str) -> str:

@@ -1,0 +1,99 @@
+"""Any cross-encoder of the Hugging Face hub, or from a directory, as a scorer: through sentence-transformers."""
+
+import atexit
+import importlib
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from .scorers import LexicalScorer, against_rivals, header_name
+
+try:
+    # Imported by name because it has no types.
+    _LIBRARY: Final[Any] = importlib.import_module("sentence_transformers")
+    _IDENTITY: Final[Any] = importlib.import_module("torch").nn.Identity()
+except ModuleNotFoundError as _error:
+    raise ImportError('CrossEncoderScorer needs sentence-transformers: pip install "jina-rerank[hf]"') from _error
+
+# One at a time: each uses all cores as it is, and a tokenizer breaks in two threads at once.
+_INFERENCE: Final = threading.Lock()
+
+# The interpreter aborts when it ends and meets a thread in the middle of native code: let none begin any more.
+atexit.register(_INFERENCE.acquire)
+
+
+class CrossEncoderScorer:
+    """Scores by a cross-encoder, which reads query and document together; on the GPU if there is one.
+
+    Pointwise, a score is the logistic function of the model's output; listwise, `against_rivals` applies to it,
+    stretched to -1 to 1. Texts are read in batches, which changes a score in its seventh digit at most: it has six.
+
+    Args:
+        model: A name of the Hugging Face hub, `org/name`, which is downloaded once; or a directory.
+
+    Raises:
+        ValueError: It cannot be loaded, or is no cross-encoder with one score.
+    """
+
+    blocking = True
+
+    def __init__(self, model: str) -> None:
+        self._model = _loaded(model)
+        self._tokenizer = self._model.tokenizer
+        self._lexical = LexicalScorer()
+        self.name: str = header_name(f"hf:{Path(model).name}")
+        """`hf:` and the last part of the model's name."""
+
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
+        """Score by what the model thinks of each pair."""
+        pairs = [(_printable(query), _printable(document)) for document in documents]
+        with _INFERENCE:
+            # Some releases fail when there is nothing to score.
+            outputs = self._model.predict(pairs, activation_fn=_IDENTITY, show_progress_bar=False) if pairs else []
+        # The hyperbolic tangent is the logistic function, stretched; unlike exp() it never overflows.
+        scores = [round(math.tanh(float(output) / 2), 6) for output in outputs]
+        return against_rivals(scores) if listwise else [(1 + score) / 2 for score in scores]
+
+    def embed(self, documents: Sequence[str]) -> list[list[float]]:
+        """The lexical scorer's vectors: a cross-encoder has none."""
+        return self._lexical.embed(documents)
+
+    def count_tokens(self, text: str) -> int:
+        """Count the tokens of the model's tokenizer, special ones included, of the whole text."""
+        with _INFERENCE:
+            return len(self._tokenizer(_printable(text), verbose=False)["input_ids"])
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """Cut after a token of the model's tokenizer."""
+        text = _printable(text)
+        with _INFERENCE:
+            read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ends = [end for _, end in read["offset_mapping"]]
+        return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
+
+
+def _loaded(model: str) -> Any:
+    path = Path(model).expanduser()
+    if not path.is_dir() and (path.is_absolute() or model.startswith((".", "~")) or len(path.parts) > 2):
+        raise ValueError(f"hf:{model}: there is no such directory")
+    try:
+        loaded = _LIBRARY.CrossEncoder(str(path) if path.is_dir() else model)
+    except Exception as error:  # noqa: BLE001  # whatever the libraries below raise for what they cannot read
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"hf:{model} cannot be loaded: {reason}") from None
+    config = loaded.model.config
+    if not any("SequenceClassification" in name for name in config.architectures or ()):
+        # It would be given a layer of random weights, and scores without a meaning.
+        raise ValueError(f"hf:{model} is no cross-encoder: it was not trained to score pairs of texts")
+    if config.num_labels != 1:
+        raise ValueError(f"hf:{model} gives {config.num_labels} figures for a pair; a reranker gives one")
+    if not loaded.tokenizer.is_fast:
+        raise ValueError(f"hf:{model} has no fast tokenizer")
+    return loaded
+
+
+def _printable(text: str) -> str:
+    # Tokenizers take UTF-8 only, and JSON may carry half a surrogate pair.
+    return text.encode("utf-8", "replace").decode()
