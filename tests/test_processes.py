@@ -1,9 +1,7 @@
-"""Whole processes: exit, Ctrl-C, fork, many event loops, and a notebook."""
+"""Whole processes: exit, Ctrl-C, many event loops, and a notebook."""
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,32 +9,12 @@ from typing import Any
 
 import pytest
 
+from .processes import HEAD, LONGEST_SECONDS, run, start, wait_for_requests
 from .servers import RawServer, answer_body, http, send, silence
 
 pytestmark = pytest.mark.smoke
 
 GOOD = send(http(answer_body(2)))
-LONGEST_SECONDS = 20
-"""Far above what any of these takes: what hangs, hangs for ever."""
-
-
-def start(code: str, url: str, *flags: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-W", "error", *flags, "-c", code, url]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
-
-
-def run(code: str, url: str) -> tuple[str, str, int]:
-    with start(code, url) as process:
-        try:
-            out, err = process.communicate(timeout=LONGEST_SECONDS)
-        finally:
-            process.kill()
-    return out.strip(), err.strip(), process.returncode
-
-
-HEAD = "import sys; from jina_rerank import *; url = sys.argv[1]\n"
 
 EXITS = {
     "unclosed": "client = SyncRerankClient(base_url=url)\nprint(client.rerank('q', ['a', 'b']).documents)",
@@ -88,26 +66,90 @@ def test_a_first_call_while_the_interpreter_exits_is_made_or_refused(raw_server:
     assert (err, code_) == ("", 0)
 
 
-def test_a_call_in_flight_in_a_daemon_thread_does_not_delay_the_exit(raw_server: RawServer) -> None:
+IN_FLIGHT = {
+    "in a daemon thread": """
+import threading
+client = SyncRerankClient(base_url=url, deadline=None, timeout=None)
+def work():
+    try: client.rerank('q', ['a'])
+    except ClientClosedError: pass
+threading.Thread(target=work, daemon=True).start()
+sys.stdin.readline()
+""",
+    "of a stream": """
+import threading
+client = SyncRerankClient(base_url=url, deadline=None, timeout=None)
+stream = client.rerank_many([RerankRequest(query='q', documents=['a'])] * 9)
+def work():
+    try: next(stream)
+    except ClientClosedError: pass
+threading.Thread(target=work, daemon=True).start()
+sys.stdin.readline()
+""",
+    "in a task of asyncio": """
+import asyncio
+client = RerankClient(base_url=url, deadline=None, timeout=None)
+async def main():
+    global task, stream
+    task = asyncio.create_task(client.rerank('q', ['a']))
+    stream = client.rerank_many([RerankRequest(query='q', documents=['a'])] * 9)
+    task = task, asyncio.create_task(anext(stream))
+    await asyncio.to_thread(sys.stdin.readline)
+asyncio.run(main())
+""",
+    "in a task of trio": """
+import trio
+client = RerankClient(base_url=url, deadline=None, timeout=None)
+async def main():
+    global stream
+    stream = client.rerank_many([RerankRequest(query='q', documents=['a'])] * 9)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.rerank, 'q', ['a'])
+        nursery.start_soon(stream.__anext__)
+        await trio.to_thread.run_sync(sys.stdin.readline)
+        nursery.cancel_scope.cancel()
+trio.run(main)
+""",
+}
+
+
+@pytest.mark.parametrize("code", IN_FLIGHT.values(), ids=IN_FLIGHT)
+def test_a_call_in_flight_does_not_delay_the_exit(raw_server: RawServer, code: str) -> None:
     raw_server.plays = [silence]
-    code = (
-        "import threading\nclient = SyncRerankClient(base_url=url, deadline=None, timeout=None)\n"
-        "threading.Thread(target=client.rerank, args=('q', ['a']), daemon=True).start()\n"
-        "sys.stdin.readline()\nprint('end')"
-    )
-    with start(HEAD + code, raw_server.url, "-W", "ignore") as process:
+    with start(HEAD + code + "print('end')", raw_server.url) as process:
         wait_for_requests(raw_server, 1)
-        out, _ = process.communicate("\n", timeout=LONGEST_SECONDS)
-    assert (out.strip(), process.returncode) == ("end", 0)
+        out, err = process.communicate("\n", timeout=LONGEST_SECONDS)
+    assert (out.strip(), err, process.returncode) == ("end", "", 0)
 
 
-def wait_for_requests(server: RawServer, count: int) -> None:
-    tick = threading.Event()
-    for _ in range(LONGEST_SECONDS * 100):
-        if len(server.requests) >= count:
-            return
-        tick.wait(0.01)
-    pytest.fail(f"only {len(server.requests)} of {count} requests came")
+OUTLIVES_MAIN = """
+import threading
+client = SyncRerankClient(base_url=url)
+def work():
+    print(client.rerank('in flight when main ends', ['a', 'b']).documents)
+def end():
+    threading.main_thread().join()
+    client.rerank('main has ended', ['a', 'b'])
+for target in (work, end): threading.Thread(target=target).start()
+sys.stdin.readline()
+"""
+
+
+def test_a_call_in_flight_in_a_thread_that_outlives_main_gets_its_answer(raw_server: RawServer) -> None:
+    ended = threading.Event()
+
+    def play(connection: Any) -> None:
+        if b"in flight" in raw_server.requests_of[connection][1]:
+            ended.wait(LONGEST_SECONDS)
+        else:
+            ended.set()
+        GOOD(connection)
+
+    raw_server.plays = [play]
+    with start(HEAD + OUTLIVES_MAIN, raw_server.url) as process:
+        wait_for_requests(raw_server, 1)
+        out, err = process.communicate("\n", timeout=LONGEST_SECONDS)
+    assert (out.strip(), err, process.returncode) == ("['b', 'a']", "", 0)
 
 
 def test_ctrl_c_cancels_the_request_in_flight_and_the_next_call_works(raw_server: RawServer) -> None:
@@ -124,77 +166,6 @@ def test_ctrl_c_cancels_the_request_in_flight_and_the_next_call_works(raw_server
         assert raw_server.disconnected.wait(5)
         out, err = process.communicate("\n", timeout=LONGEST_SECONDS)
     assert (out.split("\n")[:2], err, process.returncode) == (["interrupted", "['b', 'a']"], "", 0)
-
-
-FORK = """
-import os
-client = SyncRerankClient(base_url=url)
-client.rerank("warm", ["a"])
-children = []
-for child in range(4):
-    pid = os.fork()
-    if pid == 0:
-        wrong = sum(client.rerank("q", [f"{child}-{i}"]).headers["x-document"] != f"{child}-{i}" for i in range(25))
-        client.close()
-        os._exit(wrong)
-    children.append(pid)
-wrong = sum(client.rerank("q", [f"p-{i}"]).headers["x-document"] != f"p-{i}" for i in range(25))
-print(wrong, [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-def test_after_a_fork_everybody_gets_their_own_answers(raw_server: RawServer) -> None:
-    def play(connection: Any) -> None:
-        document = json.loads(raw_server.requests_of[connection][1])["documents"][0]
-        connection.sendall(http(answer_body(1), x_document=document))
-
-    raw_server.plays = [play]
-    warnings = ["-W", "ignore:.*fork.*:DeprecationWarning"]
-    with start(HEAD + FORK, raw_server.url, *warnings) as process:
-        out, err = process.communicate(timeout=LONGEST_SECONDS * 2)
-    assert (out.strip(), err.strip()) == ("0 [0, 0, 0, 0]", "")
-
-
-FORK_UNDER_LOAD = """
-import os, threading
-client = SyncRerankClient(base_url=url)
-wrong, over = [], threading.Event()
-def ask(document):
-    return client.rerank("q", [document]).headers["x-document"] != document
-def work(name):
-    count = 0
-    while not over.is_set():
-        wrong.append(ask(f"{name}-{count}"))
-        count += 1
-ask("first")  # what is imported for it is imported: a child has no thread that would end an import it was forked in
-threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
-for thread in threads: thread.start()
-codes = []
-for child in range(20):
-    pid = os.fork()
-    if pid == 0:
-        os._exit(sum(ask(f"child-{child}-{i}") for i in range(3)))
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-over.set()
-for thread in threads: thread.join()
-print(sum(wrong), len(wrong) > 20, set(codes))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-def test_forks_under_the_load_of_threads_lose_nothing(raw_server: RawServer) -> None:
-    def play(connection: Any) -> None:
-        document = json.loads(raw_server.requests_of[connection][1])["documents"][0]
-        connection.sendall(http(answer_body(1), x_document=document))
-
-    raw_server.plays = [play]
-    with start(HEAD + FORK_UNDER_LOAD, raw_server.url, "-W", "ignore:.*fork.*:DeprecationWarning") as process:
-        try:
-            out, err = process.communicate(timeout=LONGEST_SECONDS * 3)
-        finally:
-            process.kill()
-    assert (out.strip(), err.strip()) == ("0 True {0}", "")
 
 
 LOOPS = """

@@ -1,6 +1,7 @@
 """The faster road, for asyncio: aiohttp's connections behind httpx-aiohttp's transport (the extra [aiohttp])."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -17,6 +18,9 @@ from .routes import Route
 _PIECE_BYTES: Final = 2**18
 """Of a large body sent at once. aiohttp warns from 1 MiB."""
 
+_UNUSED_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""The transport wants one beside the session's, and would load the certificates that nothing will read."""
+
 
 class AiohttpRoad:
     """All connections of one event loop, kept by aiohttp."""
@@ -28,7 +32,7 @@ class AiohttpRoad:
             connector=aiohttp.TCPConnector(limit=0, ssl=route.tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._transport = AiohttpTransport(client=session, proxy=route.proxy, verify=route.tls or True)
+        self._transport = AiohttpTransport(client=session, proxy=route.proxy, verify=_UNUSED_TLS)
 
     async def exchange(self, request: httpx.Request, /) -> Answer:
         """Sends; what fails is raised as httpx's own transport would."""

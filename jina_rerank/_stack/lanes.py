@@ -9,7 +9,6 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Final, cast
 
 import anyio
@@ -25,6 +24,9 @@ from .sockets import Sockets
 MAX_IDLE_LANES: Final = 100
 """Idle connections kept, as many as httpx's default pool has in all."""
 
+_UNUSED_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""httpx wants one in any case, and would load the certificates that nothing will read."""
+
 _Connection = httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool
 
 
@@ -32,7 +34,7 @@ class Lane(httpx.AsyncHTTPTransport):
     """A transport with one connection. What httpx calls sees, such as respx and instrumentation, sees it as any."""
 
     def __init__(self, connection: _Connection) -> None:
-        super().__init__(verify=_unused_tls_context())
+        super().__init__(verify=_UNUSED_TLS)
         # One connection of httpcore has the same two methods as a pool, and none of its queues.
         self._pool = cast(Any, connection)
         self._connection = connection
@@ -161,9 +163,3 @@ def _proxied(proxy: httpx.Proxy, route: Route, sockets: Sockets) -> httpcore.Asy
         keepalive_expiry=KEEPALIVE_SECONDS,
         network_backend=sockets,
     )
-
-
-@lru_cache(maxsize=1)
-def _unused_tls_context() -> ssl.SSLContext:
-    # httpx wants one in any case, and would load the certificates that nothing will read.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

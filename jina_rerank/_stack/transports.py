@@ -2,6 +2,9 @@
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Final
 
 import httpx
 
@@ -9,6 +12,9 @@ from ..errors import ClientClosedError, ConfigurationError
 from .answers import Answer, read_answer
 from .connections import Transport
 from .routes import route_to
+
+_IMPORTED_BY_CALLS: Final = ("anyio._backends._asyncio", "certifi", "concurrent.futures.thread", "encodings.idna")
+"""What anyio, httpx and asyncio put off until they are used."""
 
 
 def transport_opener(
@@ -25,6 +31,7 @@ def transport_opener(
     Raises:
         ConfigurationError: The proxy, the certificates or the HTTP client cannot be used, or aiohttp is not installed.
     """
+    _import_early()
     if http_client is not None:
         if proxy is not None or verify is not True or transport != "httpx":
             raise ConfigurationError(
@@ -48,6 +55,13 @@ def transport_opener(
             f"transport: aiohttp needs the package {missing}; pip install 'jina-rerank[aiohttp]'"
         ) from None
     return lambda: AiohttpRoad(route)
+
+
+def _import_early() -> None:
+    """Imports what the first call would: a process that is forked in the middle of an import can never finish it."""
+    for name in _IMPORTED_BY_CALLS:
+        with suppress(ImportError):  # what is renamed is imported by the first call again, and nothing else changes
+            import_module(name)
 
 
 def _callers_opener(http_client: object) -> Callable[[], Transport]:
