@@ -25,9 +25,10 @@ from jina_rerank import (
     UnprocessableEntityError,
 )
 
+from .processes import HEAD, LONGEST_SECONDS, run, start, wait_for_requests
 from .servers import RawServer, answer_body, http, send, silence
 from .test_bulk import Job, Source, job, jobs
-from .test_processes import GOOD, HEAD, LONGEST_SECONDS, run, start, wait_for_requests
+from .test_processes import GOOD
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from contextvars import ContextVar
+from typing import Any, Final
 
 import aiohttp
 import httpx
@@ -29,13 +30,25 @@ class AiohttpRoad:
         if not isinstance(current_token().native_token, asyncio.AbstractEventLoop):
             raise ConfigurationError("transport: aiohttp runs on asyncio alone; leave it out on trio")
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=route.tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
+            connector=_Connector(limit=0, ssl=route.tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         self._transport = AiohttpTransport(client=session, proxy=route.proxy, verify=_UNUSED_TLS)
 
     async def exchange(self, request: httpx.Request, /) -> Answer:
         """Sends; what fails is raised as httpx's own transport would."""
+        taken: list[asyncio.Transport] = []
+        _taken.set(taken)
+        try:
+            return await self._read(request)
+        except BaseException:
+            # aiohttp closes in good order: what is not sent yet goes first, and TLS says goodbye. Who does not read
+            # keeps the socket open with that for as long as it likes.
+            for transport in taken:
+                transport.abort()
+            raise
+
+    async def _read(self, request: httpx.Request) -> Answer:
         try:
             return await read_answer(await self._transport.handle_async_request(_in_pieces(request)))
         except httpx.TransportError as error:
@@ -46,6 +59,21 @@ class AiohttpRoad:
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+_taken: Final[ContextVar[list[asyncio.Transport]]] = ContextVar("taken")
+"""The connections of the request that is sent in this task."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells which connection a request has got: aiohttp does not, and takes it away before a failure is seen."""
+
+    async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
+        """A connection."""
+        connection = await super().connect(*args, **options)
+        if connection.transport is not None:
+            _taken.get().append(connection.transport)
+        return connection
 
 
 def _in_pieces(request: httpx.Request) -> httpx.Request:

@@ -257,7 +257,6 @@ NETWORK: Final[Sequence[Row]] = (
                 options={"timeout": 1.0},
                 error=APITimeoutError,
                 attempts=3,
-                transports=["httpx"],
                 within=10.0,
             ),
             Case(
@@ -268,7 +267,6 @@ NETWORK: Final[Sequence[Row]] = (
                 attempts=0,
             ),
         ],
-        missing="50 MB over aiohttp: its socket stays open until such a server closes it",
     ),
     Row(
         17,

@@ -43,24 +43,27 @@ PROGRAMS: Final[Sequence[Row]] = (
         tests=[
             "test_processes.py::test_no_client_delays_the_exit_or_complains",
             "test_processes.py::test_a_first_call_while_the_interpreter_exits_is_made_or_refused",
-            "test_processes.py::test_a_call_in_flight_in_a_daemon_thread_does_not_delay_the_exit",
+            "test_processes.py::test_a_call_in_flight_does_not_delay_the_exit",
+            "test_processes.py::test_a_call_in_flight_in_a_thread_that_outlives_main_gets_its_answer",
         ],
     ),
     Row(
         38,
-        "Fork with warm connections: four children and the parent call",
-        "each answer belongs to its own question",
-        tests=["test_processes.py::test_after_a_fork_everybody_gets_their_own_answers"],
+        "Fork with warm connections, one of them in use: four children and the parent call",
+        "each answer belongs to its own question, and the parent's request in flight gets its own too",
+        tests=["test_forks.py::test_after_a_fork_everybody_gets_their_own_answers_the_parents_in_flight_too"],
     ),
     Row(
         39,
-        "Fork under the load of threads; gunicorn --preload; multiprocessing by fork, spawn, forkserver",
+        "Fork under the load of threads, or during the very first call; gunicorn --preload; "
+        "multiprocessing by fork, spawn, forkserver",
         "no failure",
         tests=[
-            "test_processes.py::test_forks_under_the_load_of_threads_lose_nothing",
-            "test_errors.py::test_errors_and_results_cross_a_process_pool",
+            "test_forks.py::test_forks_under_the_load_of_threads_lose_nothing",
+            "test_forks.py::test_forks_during_the_very_first_call_lose_nothing",
+            "test_forks.py::test_a_client_of_a_module_serves_the_processes_of_a_pool",
+            "test_gunicorn.py::test_workers_forked_from_a_warm_app_each_get_their_own_answers",
         ],
-        missing="gunicorn",
     ),
     Row(
         40,
