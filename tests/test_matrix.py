@@ -102,7 +102,7 @@ def assert_outcome(case: Case, meeting: Meeting) -> None:
         assert re.search(case.says, outcome.message)
     else:
         assert case.error is None
-        assert outcome.documents == ["b", "a"]
+        assert [result.index for result in outcome.results] == [1, 0]
     allowed = case.attempts if isinstance(case.attempts, tuple) else (case.attempts,)
     assert outcome.attempts in allowed
     assert meeting.seconds < case.within

@@ -1,6 +1,7 @@
 """Real sockets: answers that are cut, slow, compressed or huge, and connections that go away."""
 
 import gzip
+import json
 import socket
 import ssl
 import sys
@@ -28,6 +29,7 @@ from jina_rerank import (
     ServerError,
 )
 
+from .matrix.case import server_tls, trust
 from .servers import Play, RawServer, answer_body, http, read_requests, reset, send, send_and_close, silence, trickle
 
 pytestmark = pytest.mark.anyio
@@ -168,6 +170,16 @@ async def test_connections_are_kept_and_used_again(raw_server: RawServer) -> Non
         for _ in range(20):
             await client.rerank("q", ["a", "b"])
     assert (raw_server.connections, len(raw_server.requests)) == (1, 20)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_large_request_is_sent_whole_and_its_connection_kept(scheme: str) -> None:
+    with RawServer(send(GOOD), tls=server_tls() if scheme == "https" else None) as server:
+        async with connect(base_url=f"{scheme}://127.0.0.1:{server.port}", verify=trust()) as client:
+            responses = [await client.rerank("q", [str(i) * 5_000_000, "b"]) for i in range(3)]
+    assert [response.attempts for response in responses] == [1, 1, 1]
+    assert [json.loads(body)["documents"][0] for _, body in server.requests] == [str(i) * 5_000_000 for i in range(3)]
+    assert server.connections == 1
 
 
 async def test_a_server_that_closes_after_each_answer_costs_no_call(raw_server: RawServer) -> None:

@@ -23,6 +23,8 @@ KEEPALIVE_SECONDS: Final = 5.0
 """How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn: 5, nginx: 75)."""
 CLOSING_SECONDS: Final = 2.0
 """How long closing waits for calls to unwind, and for sockets to close."""
+LARGE_REQUEST_BYTES: Final = 2**20
+"""From this size on a server may refuse a request before all of it has come: it is the default limit of nginx."""
 
 _abandoned: Final[list[object]] = []
 """The parent's sockets in a forked child: kept for ever, because even dropping them could touch the parent's loop."""

@@ -21,7 +21,7 @@ from ..refusals import refusal
 from ..wire import Ranking, WireRequest, decode, encode
 from . import Send
 from .answers import Answer
-from .connections import Connections
+from .connections import LARGE_REQUEST_BYTES, Connections
 from .routes import checked_url
 
 MAX_REQUEST_BYTES: Final = 64 * 2**20
@@ -83,7 +83,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
             error.__context__ = None
             outcome = error.with_traceback(None)
         except _FOREIGN as error:
-            outcome = translate(error, endpoint.url)
+            outcome = translate(error, endpoint.url, sent=len(body))
         if isinstance(outcome, RerankError):
             # Raised out here, so that no context of it holds the HTTP request, and with that the key.
             raise outcome
@@ -138,7 +138,7 @@ def _interpret(
     return ranking
 
 
-def translate(error: BaseException, url: str) -> APIConnectionError:
+def translate(error: BaseException, url: str, *, sent: int = 0) -> APIConnectionError:
     """Our error for one of httpx, anyio, ssl or the operating system.
 
     Messages come from a short list or from the operating system: those of the HTTP library may quote headers.
@@ -151,7 +151,10 @@ def translate(error: BaseException, url: str) -> APIConnectionError:
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
     system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
     what = _WHERE.get(type(error), "the connection failed")
-    return APIConnectionError(f"{what}: {system[0] if system else _brief(error)}", url=url)
+    message = f"{what}: {system[0] if system else _brief(error)}"
+    if sent >= LARGE_REQUEST_BYTES and not isinstance(error, httpx.ConnectError):
+        message += f"; a request of {sent:,} bytes may be too large for the server"
+    return APIConnectionError(message, url=url)
 
 
 _WHERE: Final[Mapping[type[BaseException], str]] = {

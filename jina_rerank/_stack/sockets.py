@@ -7,19 +7,22 @@ its body, and leaves the socket open when a handshake is cancelled.
 import select
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
 import httpcore  # httpx's own transport: it is there wherever httpx is
 from anyio.abc import ByteStream, SocketAttribute
+from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from .connections import CLOSING_SECONDS
+from .connections import CLOSING_SECONDS, LARGE_REQUEST_BYTES
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _JOINED_BYTES: Final = 64 * 2**10
 """Up to this size a body is copied behind its head, to be sent in one piece: it is less work than a system call."""
+_INFORMATIONAL: Final = b"HTTP/1.1 1"
 
 _BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
@@ -55,12 +58,16 @@ class Socket(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._raw = stream.extra(SocketAttribute.raw_socket)
         self._head = b""
+        self._early = b""
         self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """The next bytes; none at the end."""
         if self._head:  # of a request without a body: a proxy's CONNECT
             await self._send(b"")
+        if self._early:
+            data, self._early = self._early[:max_bytes], self._early[max_bytes:]
+            return data
         try:
             return await self._stream.receive(max_bytes)
         except anyio.EndOfStream:
@@ -98,10 +105,35 @@ class Socket(httpcore.AsyncNetworkStream):
         head, self._head = self._head, b""
         pieces = (head + body,) if len(body) <= _JOINED_BYTES else (head, body)
         try:
-            for piece in pieces:
-                await self._stream.send(piece)
+            if len(body) < LARGE_REQUEST_BYTES:
+                for piece in pieces:
+                    await self._stream.send(piece)
+            else:
+                await self._send_until_answered(pieces)
         except _BROKEN as error:
             raise httpcore.WriteError(str(error)) from error
+
+    async def _send_until_answered(self, pieces: Sequence[bytes]) -> None:
+        """Sends, and listens meanwhile. When the connection breaks asyncio drops what nobody has read: the refusal."""
+        broken: BaseException | None = anyio.BrokenResourceError()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._listen, tasks.cancel_scope)
+            try:
+                for piece in pieces:
+                    await checkpoint()  # asyncio does first what is ready, and reads what has come after that
+                    await self._stream.send(piece)
+                broken = None
+            except _BROKEN as error:
+                broken = error
+            tasks.cancel_scope.cancel()
+        if broken is not None:  # or an answer has come, which httpcore goes on to read
+            raise broken
+
+    async def _listen(self, sending: anyio.CancelScope) -> None:
+        with suppress(anyio.EndOfStream, *_BROKEN):
+            while self._early.startswith(_INFORMATIONAL) or not self._early:
+                self._early += await self._stream.receive()
+            sending.cancel()
 
     async def aclose(self) -> None:
         """Closes it."""
@@ -110,7 +142,7 @@ class Socket(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks for: whether the server has sent something, or closed; and the socket of TLS."""
         if info == "is_readable":
-            return _is_readable(self._raw)
+            return bool(self._early) or _is_readable(self._raw)
         if info == "ssl_object":
             return self._stream.extra(TLSAttribute.ssl_object, None)
         return None

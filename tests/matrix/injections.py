@@ -4,23 +4,25 @@ import gzip
 import select
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from jina_rerank import APIConnectionError, ResponseFormatError
+from jina_rerank import APIConnectionError, RequestTooLargeError, ResponseFormatError
 
-from ..servers import Play, RawServer, answer_body, http, send
+from ..servers import HangUpError, Play, RawServer, answer_body, http, read_requests, send
 from ..tcp_proxy import TcpProxy, Toxic
-from .case import GOOD, Case, server_tls
+from .case import GOOD, Case, server_tls, trust
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
 EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 HALF_GZIP = http(gzip.compress(answer_body(2))[:-12], content_encoding="gzip")
 HTTPS = "https://127.0.0.1:{port}"
+OVER_TLS: Final[Mapping[str, Any]] = {"tls": server_tls(), "url": HTTPS, "options": {"verify": trust()}}
+REFUSED: Final[Mapping[str, Any]] = {"error": RequestTooLargeError, "attempts": 1}
 SHORT: Final = {"timeout": 0.3}
 
 
@@ -73,6 +75,20 @@ def refuse_early(connection: socket.socket) -> None:
         pass
 
 
+def refuse_early_and_close(connection: socket.socket) -> None:
+    """Refuses a body that is too large as soon as it begins, and resets what still comes of it."""
+    connection.recv(65536)
+    connection.sendall(TOO_LARGE)
+    raise HangUpError
+
+
+def hint_early(connection: socket.socket) -> None:
+    """Says something before the request has come that is no answer, and then answers."""
+    connection.sendall(EARLY_HINTS)
+    next(read_requests(connection))
+    connection.sendall(http(answer_body(2), connection="close"))
+
+
 TOO_LARGE = http(b'{"detail": "Request Entity Too Large"}', 413, connection="close")
 """What nginx says, in short."""
 
@@ -80,6 +96,12 @@ TOO_LARGE = http(b'{"detail": "Request Entity Too Large"}', 413, connection="clo
 def large(megabytes: int) -> Sequence[str]:
     """Documents of so many MiB."""
     return ["x" * (megabytes * 2**20), "b"]
+
+
+def interrupted(name: str, greeting: Play, *, tls: ssl.SSLContext | None = None, **case: Any) -> Case:
+    """A server that speaks while 8 MiB are still being sent."""
+    server = partial(RawServer, greeting=greeting, tls=tls)
+    return Case(name=name, server=server, documents=partial(large, 8), **case)
 
 
 def expired() -> ssl.SSLContext:
