@@ -14,12 +14,18 @@ from pydantic import SecretStr
 import jina_rerank
 from jina_rerank import (
     AuthenticationError,
+    ImageDocument,
+    RateLimit,
+    RateLimitError,
     RerankClient,
     RerankError,
+    RerankOutcome,
+    RerankRequest,
     RerankResponse,
     RerankResult,
     RetryPolicy,
     SyncRerankClient,
+    TextDocument,
     Usage,
 )
 
@@ -88,6 +94,41 @@ def test_errors_and_results_cross_a_process_pool(raw_server: RawServer, method: 
             pool.submit(fail, raw_server.url).result(30)
         assert (caught.value.status, caught.value.request_id, caught.value.attempts) == (401, "abc", 1)
         assert pool.submit(succeed, raw_server.url).result(30).documents == ["b", "a"]
+
+
+def send_back(thing: Any) -> Any:
+    return thing
+
+
+def raise_it(error: RerankError) -> None:
+    raise error
+
+
+def everything() -> list[Any]:
+    """One of each type that a user may hold in hand, apart from errors."""
+    request = RerankRequest(query="q", documents=[TextDocument(text="a"), ImageDocument(image="https://x/y.png")])
+    result = RerankResult(0, 0.5, "a document", (0.5, -1.0))
+    usage = Usage(total_tokens=3)
+    cause = RateLimitError("it failed", **DATA)
+    response = RerankResponse(
+        results=(result,), model="m", usage=usage, attempts=1, calls=1, degraded=True, cause=cause
+    )
+    outcomes = [
+        RerankOutcome(index=0, request=request, response=response),
+        RerankOutcome(index=0, request=request, error=cause),
+    ]
+    totals = RerankClient(KEY).totals
+    return [request, result, usage, response, *outcomes, totals, RetryPolicy(quota=None), RateLimit.FREE]
+
+
+def test_every_error_and_every_result_crosses_a_process_pool() -> None:
+    errors = [cls("it failed", **DATA) for cls in CLASSES]
+    things = everything()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        raised = [pool.submit(raise_it, error).exception(30) for error in errors]
+        assert list(map(repr, pool.map(send_back, things, timeout=30))) == list(map(repr, things))
+    assert [type(error) for error in raised] == CLASSES
+    assert [(str(error), vars(error)) for error in raised if error] == [(str(error), vars(error)) for error in errors]
 
 
 def test_responses_pickle() -> None:

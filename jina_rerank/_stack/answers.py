@@ -10,8 +10,11 @@ import httpx
 
 from ..errors import ResponseFormatError
 
-MAX_ANSWER_BYTES: Final = 64 * 2**20
+MAX_ANSWER_BYTES: Final = 32 * 2**20
 """The largest answer read, counted after decompression: a thousand results with vectors take about 10 MiB."""
+
+_PIECE_BYTES: Final = 2**20
+"""Decompressed at a time: for a moment zlib holds twice what it gives."""
 
 _CHUNKS_LEFT: Final = 64
 """How many chunks an abandoned answer may still hold: h11 gives at most those of one read of 64 KiB."""
@@ -95,14 +98,21 @@ class BoundedBody:
         Raises:
             ResponseFormatError: The whole is too large, or the compression is broken.
         """
-        if self._gzip is not None:
-            was_whole = self._gzip.eof
+        if self._gzip is None:
+            self._keep(chunk)
+            return
+        was_whole, full = self._gzip.eof, True
+        while chunk or full:
             try:
-                chunk = self._gzip.decompress(chunk, MAX_ANSWER_BYTES + 1 - self._size)
+                piece = self._gzip.decompress(chunk, _PIECE_BYTES)
             except zlib.error:
                 raise ResponseFormatError("the compression of the answer is broken", should_retry=False) from None
-            if was_whole or self._gzip.unused_data:
-                raise ResponseFormatError("there are bytes behind the compressed answer", should_retry=False)
+            self._keep(piece)
+            chunk, full = self._gzip.unconsumed_tail, len(piece) == _PIECE_BYTES
+        if was_whole or self._gzip.unused_data:
+            raise ResponseFormatError("there are bytes behind the compressed answer", should_retry=False)
+
+    def _keep(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size > MAX_ANSWER_BYTES:

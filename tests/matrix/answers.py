@@ -187,8 +187,8 @@ ANSWERS: Final[Sequence[Row]] = (
     ),
     Row(
         27,
-        "A bomb of gzip, gzip in gzip, chunks without end",
-        "not read beyond 64 MiB, counted decompressed; not tried again",
+        "A bomb of gzip, deflate, br or zstd, gzip in gzip, chunks without end",
+        "not read beyond 32 MiB, counted decompressed; not tried again",
         [
             bad(
                 "gzip five times",

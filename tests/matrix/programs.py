@@ -140,6 +140,7 @@ PROGRAMS: Final[Sequence[Row]] = (
         "equal, field by field",
         tests=[
             "test_errors.py::test_errors_survive_pickle_copy_and_print",
+            "test_errors.py::test_every_error_and_every_result_crosses_a_process_pool",
             "test_errors.py::test_errors_and_results_cross_a_process_pool",
         ],
     ),
