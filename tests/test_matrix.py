@@ -143,9 +143,9 @@ def test_a_server_that_closes_kept_connections_costs_no_call(way: Way, gap: floa
     assert 200 <= len(server.requests) <= sum(response.attempts for response in responses)
 
 
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_to_another_server_is_not_followed(status: int) -> None:
-    way = WAYS[0]
+def test_a_redirect_to_another_server_is_not_followed(status: int, way: Way) -> None:
     with RawServer(send(GOOD)) as other, RawServer(send(http(b"", status, location=other.url))) as server:
 
         async def call() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jina_rerank import ConfigurationError, RerankError, RerankRequest, RetryPolicy
+from jina_rerank import ConfigurationError, RateLimit, RerankError, RerankRequest, RetryPolicy, SyncRerankClient
 from jina_rerank.langchain import JinaRerank
 
 from .matrix.case import QUICK, server_tls, trust
@@ -140,6 +140,47 @@ def test_langchain_logs_neither_key_nor_document(raw_server: RawServer, log: io.
     compressor = JinaRerank(api_key=KEY, base_url=raw_server.url, retry=RetryPolicy(base_delay=0.001))
     ranked = compressor.compress_documents([Document(TEXT), Document("b")], "q")
     assert [document.page_content for document in ranked] == ["b", TEXT]
+    assert KEY not in log.getvalue()
+    assert TEXT not in log.getvalue()
+
+
+QUOTES = http(json.dumps({"detail": f"{KEY} {TEXT}"}).encode(), 503)
+
+MECHANISMS: dict[str, dict[str, Any]] = {
+    "parts": {"max_documents": 2, "scoring": "pointwise"},
+    "rounds": {"max_documents": 4, "scoring": "listwise"},
+    "a hedge": {"hedge_after": 0.001},
+    "a fallback": {"fallback": "original_order"},
+    "limits": {"rate_limit": RateLimit(requests_per_minute=1000), "max_concurrency": 2},
+}
+
+
+@pytest.mark.parametrize("options", MECHANISMS.values(), ids=MECHANISMS)
+def test_no_mechanism_logs_a_key_or_a_document(
+    options: dict[str, Any], raw_server: RawServer, log: io.StringIO
+) -> None:
+    raw_server.plays = [send(QUOTES)]
+    requests = [RerankRequest(query=TEXT, documents=[f"{TEXT} {i}" for i in range(9)], top_n=2)] * 3
+    with SyncRerankClient(KEY, base_url=raw_server.url, retry=QUICK, **options) as client:
+        outcomes = list(client.rerank_many(requests))
+        shown = [text for outcome in outcomes for text in prints(outcome.error or outcome.response)]
+        shown += [*prints(client), *prints(client.totals)]
+    assert [text for text in shown if KEY in text] == []
+    assert len(raw_server.requests) >= 3
+    assert KEY not in log.getvalue()
+    assert TEXT not in log.getvalue()
+
+
+def test_langchain_shows_no_key_when_it_fails(raw_server: RawServer, log: io.StringIO) -> None:
+    from langchain_core.documents import Document  # noqa: PLC0415  # of an extra
+    from langchain_core.load import dumps  # noqa: PLC0415
+
+    raw_server.plays = [send(QUOTES)]
+    compressor = JinaRerank(api_key=KEY, base_url=raw_server.url, retry=QUICK)
+    with pytest.raises(RerankError) as caught:
+        compressor.compress_documents([Document(TEXT), Document("b")], "q")
+    shown = [*prints(caught.value), *prints(compressor), dumps(compressor), compressor.model_dump_json()]
+    assert [text for text in shown if KEY in text] == []
     assert KEY not in log.getvalue()
     assert TEXT not in log.getvalue()
 

@@ -119,6 +119,8 @@ PROGRAMS: Final[Sequence[Row]] = (
         "nowhere; and no log has a document",
         tests=[
             "test_secrets.py::test_a_canary_shows_in_no_channel",
+            "test_secrets.py::test_no_mechanism_logs_a_key_or_a_document",
+            "test_secrets.py::test_langchain_shows_no_key_when_it_fails",
             "test_langchain.py::test_the_key_shows_nowhere",
         ],
     ),
