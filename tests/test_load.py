@@ -91,7 +91,7 @@ def test_overload_with_deadlines_leaves_a_client_that_works(way: Way) -> None:
     assert ends["served"] >= 0.65 * CONNECTIONS * 2.0 / 0.075
 
 
-@pytest.mark.parametrize("way", [Way("uvloop", "httpx"), Way("trio", "httpx")], ids=str)
+@pytest.mark.parametrize("way", [Way("uvloop", "httpx"), Way("trio", "httpx"), Way("asyncio", "aiohttp")], ids=str)
 def test_a_thousand_calls_at_once(way: Way) -> None:
     release = threading.Event()
     arrived = threading.Semaphore(0)
