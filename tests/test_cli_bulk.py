@@ -7,7 +7,9 @@ import random
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,10 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() if path.is_file() else b"" for path in folder.iterdir()}
+
+
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -74,7 +80,7 @@ class TestFormats:
         assert (result.exit_code, result.stdout) == (0, "")
         assert result.stderr.splitlines()[0] == "jina-rerank: scored by the emulator (lexical), not by Jina's model"
         assert re.fullmatch(
-            r"jina-rerank: 150 rows, 0 failed; [1-9],\d{3} tokens, \$0.000\d", result.stderr.splitlines()[1]
+            r"jina-rerank: rows: 150, failed: 0; [1-9],\d{3} tokens, \$0.000\d", result.stderr.splitlines()[1]
         )
         rows = read(folder / "out.jsonl")
         assert [(row["row"], row["id"], row["indices"]) for row in rows] == [(i, f"q{i}", [1, 2]) for i in range(ROWS)]
@@ -112,6 +118,15 @@ class TestFormats:
         assert call("bulk", "in.jsonl", "same.jsonl").exit_code == 0
         assert read(folder / "out.jsonl") == read(folder / "same.jsonl")
 
+    def test_ids_of_parquet_that_no_other_format_can_hold(self, folder: Path) -> None:
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        ids = pyarrow.array([datetime(2026, 1, 1, tzinfo=UTC)] * 2)
+        texts = {"query": ["tyre"] * 2, "documents": [["tyre"]] * 2}
+        parquet.write_table(pyarrow.table({"id": ids, **texts}), "in.parquet")
+        assert call("bulk", "in.parquet", "out.parquet").exit_code == 1
+        for row in read(folder / "out.parquet.failed.jsonl"):
+            assert row["error"]["message"].startswith("id: expected a text or an integer")
+
     @pytest.mark.parametrize("ending", ["csv", "parquet"])
     def test_what_is_complete_is_known_again(self, folder: Path, ending: str) -> None:
         pytest.importorskip("pyarrow")
@@ -121,8 +136,7 @@ class TestFormats:
         result = call("bulk", "in.jsonl", out.name)
         assert result.exit_code == 0
         assert result.stderr == (
-            "jina-rerank: 150 rows are ranked already; 0 that failed are tried again\n"
-            "jina-rerank: 150 rows, 0 failed; 0 tokens, $0.0000\n"
+            "jina-rerank: ranked already: 150\njina-rerank: rows: 150, failed: 0; 0 tokens, $0.0000\n"
         )
         assert out.read_bytes() == before
         refused(call("bulk", "in.jsonl", out.name, "-n", "1"), 2, "does not match, at row 0", "--top-n")
@@ -136,6 +150,8 @@ BROKEN = {
     "blank query": ('{"query": " ", "documents": ["a"]}', "query"),
     "one document": ('{"query": "a", "documents": "a"}', "documents: expected a sequence of documents, got one str"),
     "an id": ('{"id": [1], "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
+    "NaN": ('{"id": NaN, "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
+    "no UTF-8": (r'{"id": "\ud800", "query": "a", "documents": ["a"]}', "a lone surrogate is no text"),
 }
 
 
@@ -146,11 +162,12 @@ class TestFailures:
         write(folder / "in.jsonl", [*broken[:3], *LINES[:2], *broken[3:]])
         result = call("bulk", "in.jsonl", "out.jsonl")
         assert result.exit_code == 1
-        assert "8 rows, 6 failed" in result.stderr
+        assert "rows: 10, failed: 8" in result.stderr
         assert "what failed is in out.jsonl.failed.jsonl; the same command tries it again" in result.stderr
         assert [(row["row"], row["id"]) for row in read(folder / "out.jsonl")] == [(3, "q0"), (4, "q1")]
         failed = read(folder / "out.jsonl.failed.jsonl")
-        assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7]
+        assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7, 8, 9]
+        assert {row["id"] for row in failed} == {None}
         for row, (_, message) in zip(failed, BROKEN.values(), strict=True):
             assert row["error"]["type"] == "InvalidRequestError"
             assert message in row["error"]["message"]
@@ -161,7 +178,7 @@ class TestFailures:
         write(folder / "in.jsonl", LINES[:6])
         result = call("bulk", "in.jsonl", "out.jsonl")
         assert result.exit_code == 0
-        assert "4 rows are ranked already; 1 that failed are tried again" in result.stderr
+        assert "ranked already: 4, failed and tried again: 1\n" in result.stderr
         assert [row["id"] for row in read(folder / "out.jsonl")] == [f"q{i}" for i in range(6)]
         assert files(folder) == {"in.jsonl", "out.jsonl"}
 
@@ -192,6 +209,11 @@ class TestRefusals:
         [
             (("none.jsonl", "out.jsonl"), ("none.jsonl cannot be read: No such file",)),
             (("in.jsonl", "in.jsonl"), ("same file",)),
+            (("mine.csv.failed.jsonl", "mine.csv"), ("or IN is one that belongs to OUT",)),
+            (("pipe.jsonl", "out.jsonl"), ("pipe.jsonl is no file", "read more than once")),
+            (("in.jsonl", "folder.jsonl"), ("folder.jsonl cannot be written: Is a directory",)),
+            (("empty.csv", "out.jsonl"), ("has no column 'id', for it is empty; it needs id, query, documents",)),
+            (("open.csv", "out.jsonl"), ("open.csv is no CSV in UTF-8, near line 2: unexpected end of data",)),
             (("in.txt", "out.jsonl"), ("in.txt: the name must end in .jsonl",)),
             (("in.jsonl", "out.json"), ("out.json: the name must end in .jsonl",)),
             (("in.jsonl", "no/out.jsonl"), ("no is no folder",)),
@@ -212,11 +234,18 @@ class TestRefusals:
         (folder / "mine.jsonl").write_text('{"id": 1}\n')
         (folder / "torn.jsonl").write_text("my notes")
         (folder / "none.parquet").write_text("nothing of the kind")
-        before = {path: path.read_bytes() for path in folder.iterdir()}
+        (folder / "empty.csv").touch()
+        (folder / "open.csv").write_text('id,query,documents\n1,"a,[]\n2,b,[]\n')
+        (folder / "mine.csv.failed.jsonl").write_text("{}\n")
+        (folder / "folder.jsonl").mkdir()
+        if "pipe.jsonl" in arguments:
+            mkfifo = getattr(os, "mkfifo", None) or pytest.skip("only POSIX has named pipes")
+            mkfifo(folder / "pipe.jsonl")
+        before = contents(folder)
         refused(call("bulk", *arguments), 2, *parts)
-        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+        assert contents(folder) == before
 
-    @pytest.mark.parametrize("change", ["text", "fewer", "model"])
+    @pytest.mark.parametrize("change", ["text", "fewer", "model", "local"])
     def test_an_output_of_something_else(self, folder: Path, change: str) -> None:
         assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
         before = (folder / "out.jsonl").read_bytes()
@@ -224,10 +253,25 @@ class TestRefusals:
             write(folder / "in.jsonl", [LINES[0], LINES[1].replace("soup", "stew"), *LINES[2:]])
         if change == "fewer":
             write(folder / "in.jsonl", LINES[:100])
-        result = call("bulk", "in.jsonl", "out.jsonl", *(["-m", "jina-reranker-m0"] if change == "model" else []))
-        row = {"text": 1, "fewer": 100, "model": 0}[change]
+        options = {"model": ["-m", "jina-reranker-m0"], "local": ["--local"]}.get(change, [])
+        result = call("bulk", "in.jsonl", "out.jsonl", *options)
+        row = {"text": 1, "fewer": 100, "model": 0, "local": 0}[change]
         refused(result, 2, f"out.jsonl does not match, at row {row}", "name another output, or delete this one")
         assert (folder / "out.jsonl").read_bytes() == before
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of a file's size")
+    def test_a_full_disk(self, folder: Path) -> None:
+        limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); "
+        run = "from jina_rerank.cli import main; sys.argv[1:] = ['bulk', 'in.jsonl', 'out.jsonl']; main()"
+        process = subprocess.run(
+            [sys.executable, "-c", limited + run], env=environment(), capture_output=True, text=True, timeout=60
+        )
+        assert (process.returncode, process.stdout) == (2, "")
+        assert process.stderr == (
+            "jina-rerank: out.jsonl cannot be written: File too large; the same command goes on from there\n"
+        )
+        assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+        assert [row["row"] for row in read(folder / "out.jsonl")] == list(range(ROWS))
 
     def test_parquet_without_pyarrow(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)

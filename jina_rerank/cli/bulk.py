@@ -1,6 +1,7 @@
 """`jina-rerank bulk`: ranks each row of a file, and goes on where it was when it is called again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,40 +49,59 @@ def bulk(
     Rows that fail go to OUT.failed.jsonl with their error; the same command
     tries them again.
     """
-    if source.exists() and out.exists() and source.samefile(out):
-        raise CommandError("IN and OUT are the same file; name another output")
-    if not out.parent.is_dir():
-        raise CommandError(f"{out.parent} is no folder: make it, or name another output")
     for file in (source, out):
         needing_format(file)
+    ledger = Ledger(out)
+    _check(source, out, ledger)
+
+    def rows() -> Iterator[Row]:
+        return number_rows(read_records(source), model=model, top_n=top_n, local=local)
+
     with (
         warnings_noted(),
         client_for(base_url, local=local, model=model, timeout=timeout, deadline=deadline) as client,
+        _writing(out),
     ):
-        failed = _work(client, source, Ledger(out), top_n=top_n, model=model, max_concurrency=max_concurrency)
-    if failed:
+        _work(client, rows, lambda: count_records(source), ledger, max_concurrency=max_concurrency)
+    if ledger.failed:
         raise typer.Exit(1)
+
+
+def _check(source: Path, out: Path, ledger: Ledger) -> None:
+    if source.exists() and not source.is_file():
+        raise CommandError(f"{source} is no file, which IN must be: it is read more than once")
+    if source.exists() and any(file.exists() and source.samefile(file) for file in ledger.files):
+        raise CommandError("IN and OUT are the same file, or IN is one that belongs to OUT; name another output")
+    if not out.parent.is_dir():
+        raise CommandError(f"{out.parent} is no folder: make it, or name another output")
+
+
+@contextmanager
+def _writing(out: Path) -> Generator[None]:
+    """Says what could not be written."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads stderr
+        raise
+    except OSError as error:
+        raise CommandError(f"{out} cannot be written: {error.strerror}; the same command goes on from there") from None
 
 
 def _work(
     client: SyncRerankClient,
-    source: Path,
+    rows: Callable[[], Iterator[Row]],
+    count: Callable[[], int],
     ledger: Ledger,
     *,
-    top_n: int | None,
-    model: str,
     max_concurrency: int | None,
-) -> int:
-    """Ranks what is not ranked yet; tells how many rows have failed."""
-
-    def rows() -> Iterator[Row]:
-        return number_rows(read_records(source), model=model, top_n=top_n)
-
+) -> None:
+    """Ranks what is not ranked yet."""
     ledger.match(rows())
     again, begin = ledger.to_retry(), ledger.settled
     if begin:
-        note(f"{begin - len(again):,} rows are ranked already; {len(again):,} that failed are tried again")
-    with progress_bar(lambda: count_records(source), lambda: client.totals, begin - len(again)) as advance:
+        failed_before = f", failed and tried again: {len(again):,}" if again else ""
+        note(f"ranked already: {begin - len(again):,}{failed_before}")
+    with progress_bar(count, lambda: client.totals, begin - len(again)) as advance:
 
         def settle(result: Mapping[str, Any]) -> None:
             ledger.add(result)
@@ -100,7 +120,6 @@ def _work(
     ledger.finish()
     if scorer is not None:
         note(f"scored by the emulator ({scorer}), not by Jina's model")
-    note(f"{ledger.settled:,} rows, {len(ledger.failed):,} failed; {spent(client.totals)}")
+    note(f"rows: {ledger.settled:,}, failed: {len(ledger.failed):,}; {spent(client.totals)}")
     if ledger.failed:
         note(f"what failed is in {ledger.failed_file}; the same command tries it again")
-    return len(ledger.failed)

@@ -38,6 +38,8 @@ class Ledger:
         """Rows that are ranked or have failed: all before this one."""
         self.failed: dict[int, bytes] = {}
         """The line of each row that has failed."""
+        self.files: frozenset[Path] = frozenset({out, self.journal, self.failed_file, self._retried_file})
+        """All that may be written."""
         self._retried: dict[int, bytes] = {}
         self._unranked: dict[int, str] = {}
         """The digest of each settled row without a result: it has failed, or its line is lost."""
@@ -117,7 +119,7 @@ class Ledger:
                 failure = next(failures, None)
             if result is not None and _row(result) == row.number:
                 if _digest(result) != row.digest:
-                    raise self._mismatch(row.number, "it was ranked with another id, text, model or --top-n")
+                    raise self._mismatch(row.number, "it was ranked with another id, text, model, --top-n or --local")
                 result = next(results, None)
             elif failure is not None and _row(failure) == row.number:
                 # It may have been mended since: it is tried again in any case.

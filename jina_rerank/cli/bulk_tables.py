@@ -106,7 +106,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a list of documents is longer than the 128 KiB that csv expects
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restkey="")
+        reader = csv.DictReader(file, restkey="", strict=True)
         try:
             _check_columns(path, reader.fieldnames or (), columns)
             for fields in reader:
@@ -147,7 +147,8 @@ _READERS: Final[Mapping[str, Callable[[Path, Sequence[str]], Iterator[Record]]]]
 def _check_columns(path: Path, found: Iterable[str], wanted: Sequence[str]) -> None:
     present = list(found)
     if missing := [name for name in wanted if name not in present]:
-        raise CommandError(f"{path} has no column {missing[0]!r}, but {', '.join(present)}; rename one")
+        there = f"but {', '.join(present)}; rename one" if present else f"for it is empty; it needs {', '.join(wanted)}"
+        raise CommandError(f"{path} has no column {missing[0]!r}, {there}")
 
 
 def _parquet() -> Any:
