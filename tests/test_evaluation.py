@@ -88,12 +88,13 @@ def test_a_directory_in_the_form_of_beir(tmp_path: Path) -> None:
     ("file", "text", "rule"),
     [
         ("corpus_jsonl", '{"_id": "a", "text": "x"}\nnone', "corpus.jsonl, line 2: Invalid JSON"),
-        ("corpus_jsonl", '{"_id": 7, "text": "x"}', "corpus.jsonl, line 1: _id: Input should be a valid string"),
+        ("corpus_jsonl", '\n{"_id": 7.5, "text": "x"}', "corpus.jsonl, line 2: _id: Input should be a valid string"),
         ("corpus_jsonl", '{"_id": "a"}', "corpus.jsonl, line 1: text: Field required"),
-        ("queries_jsonl", '{"_id": "1", "text": ""}', "queries.jsonl, line 1: text: String should have at least 1"),
+        ("queries_jsonl", '{"_id": "1", "text": " "}', "queries.jsonl, line 1: text: it is blank"),
         ("queries_jsonl", '{"_id": "1", "text": "x"}\n' * 2, "queries.jsonl, line 2: the id '1' stands on an earlier"),
         ("qrels_tsv", "1\tb\n", "qrels.tsv, line 1: expected query, document and relevance with tabs between; got 2"),
         ("qrels_tsv", "h\th\th\n1\tb\thigh\n", "qrels.tsv, line 2: relevance must be an integer"),
+        ("qrels_tsv", "1\tb\t1.5\n", "qrels.tsv, line 1: relevance must be an integer"),
         ("qrels_tsv", "9\tb\t1\n", "qrels.tsv, line 1: queries.jsonl has no query '9'"),
         ("qrels_tsv", "1\tb\t0\n", "no query has a relevant document"),
         ("candidates_tsv", "1\tc\t1\n", "candidates.tsv, line 1: corpus.jsonl has no document 'c'"),
@@ -123,6 +124,10 @@ def test_a_file_of_json_lines(tmp_path: Path) -> None:
     [only] = read_topics(str(file))
     assert [passage.text for passage in only.candidates] == ["x", "x"]
     assert [only.is_relevant(passage.id) for passage in only.candidates] == [False, True]
+    # As `jina-rerank bulk` takes it: numbers as ids, none, and blank lines.
+    lines = [json.dumps({**line, "id": 7}), "", json.dumps({**line, "id": None}), json.dumps({**line, "id": 8})]
+    file.write_text("\n".join(lines) + "\n\n")
+    assert [found.id for found in read_topics(file)] == ["7", "line 3", "8"]
 
 
 def test_labels_that_do_not_fit(tmp_path: Path) -> None:
@@ -243,6 +248,13 @@ def test_real_data_and_several_contenders(emulator: str) -> None:
         client.close()
 
 
+def test_what_is_not_sent_took_no_time() -> None:
+    nothing = Topic("none", "q", (), {"a": 1})
+    blank = Topic("blank", "q", (Passage("a", " "),), {"a": 1})
+    run = evaluate([*TOPICS, nothing, blank], {"knows": scoring(SCORES.__getitem__)}).verdicts[1].run
+    assert (len(run.rankings), run.calls, len(run.latencies)) == (12, 10, 10)
+
+
 def test_it_works_inside_an_event_loop() -> None:
     async def cell() -> float:
         return evaluate(TOPICS, {"knows": scoring(SCORES.__getitem__)}).verdicts[1].mean("nDCG")
@@ -276,6 +288,9 @@ def test_a_fallback_is_no_ranking(raw_server: RawServer) -> None:
         ([topic("1", ("a", 0))], {}, "data: each topic needs a relevant document"),
         ([*TOPICS, TOPICS[0]], {}, "data: two topics have the same id"),
         ([Topic("1", "q", (Passage("a", "a"),), {"b": 1})], {}, "data: no candidate is relevant"),
+        ([Topic("1", "q", (Passage("a", " "),), {"a": 1})], {}, "data: no candidate is relevant"),
+        ([Topic("1", "q", (Passage("a", "a"),) * 2, {"a": 1})], {}, "data: two candidates of query '1' have the same"),
+        ([topic("1", ("a", 0.5))], {}, "data: the relevance of each document is an integer; query '1' has others"),  # type: ignore[arg-type]  # it is what is wrong
         (TOPICS, {"cutoff": 0}, "cutoff: expected a positive integer; got 0"),
         (TOPICS, {"at_once": 0}, "at_once: expected a positive integer; got 0"),
     ],
@@ -303,7 +318,8 @@ def test_the_report_has_the_numbers() -> None:
         re.fullmatch(r"\| kn\\\*ws\\\|all against no rerank \| \+0\.613 .* \| significant \|", line) for line in lines
     )
     assert r"| kn\*ws\|all | 2 | 1.000 | 1.000 | 4 |" in lines
-    assert "| highest F1 | 0.400 | 1.000 | 1.000 | 1.000 | 2.0 | 0.0 % |" in lines
+    assert "  These are few queries: with fewer than 15 the intervals are narrower than the doubt is." in lines
+    assert "| highest F1 | 0.4000 | 1.000 | 1.000 | 1.000 | 2.0 | 0.0 % |" in lines
     assert any("| 10 | 40,000,000 | 200.00 |" in line for line in lines)
 
 
@@ -316,11 +332,24 @@ def test_the_report_and_its_plots_are_written(tmp_path: Path) -> None:
     texts = {name: " ".join(ET.parse(file.parent / name).getroot().itertext()) for name in shown}
     assert all("knows" in text and "errs" in text for text in texts.values())
     assert "US dollars for 1,000 queries" in texts["quality.svg"]
-    assert "highest F1: 0.400" in texts["thresholds.svg"]
+    assert "highest F1: 0.4000" in texts["thresholds.svg"]
     again = write_report(found, tmp_path)
     assert [(again.parent / name).read_bytes() for name in shown] == [
         (file.parent / name).read_bytes() for name in shown
     ]
+
+
+def test_names_and_scores_that_are_hard_to_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    names = ["v3 ($0.05) or v2 ($0.02)", r"$\frac$", "_hidden", "a<b>&c"]
+    all_relevant = [topic("1", ("a", 1)), topic("2", ("b", 2))]
+    found = evaluate(all_relevant, {name: scoring(lambda _: 1e-6) for name in names}, title="equal")
+    write_report(found, tmp_path)
+    texts = [text.strip() for text in ET.parse(tmp_path / "quality.svg").getroot().itertext()]
+    assert [text for text in texts if text.startswith("1.000  ")] == [
+        f"1.000  {name}" for name in ("no rerank", *names)
+    ]
+    assert "| highest F1 | 1.000e-06 |" in report(found)
 
 
 def test_without_a_reranker_there_is_no_plot(tmp_path: Path) -> None:
@@ -380,9 +409,19 @@ def test_a_server_that_fails(raw_server: RawServer) -> None:
     refused(call("eval", "sample", raw_server.url), 1, "HTTP 400: no such model", "query '")
 
 
-def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_known_before_anything_is_asked(
+    tmp_path: Path, raw_server: RawServer
+) -> None:
     (tmp_path / "file").touch()
-    refused(call("eval", "sample", "lexical", "--report", str(tmp_path / "file")), 2, "cannot be written to")
+    refused(call("eval", "sample", raw_server.url, "--report", str(tmp_path / "file")), 2, "cannot be written to")
+    assert raw_server.requests == []
+
+
+def test_the_folder_in_which_one_is_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beir(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = call("eval", ".", "lexical", "--json")
+    assert json.loads(result.stdout)["data"] == tmp_path.name
 
 
 def test_on_a_terminal() -> None:

@@ -61,12 +61,16 @@ def evaluate(
         if report is not None:
             from ..evaluation import plots as _  # noqa: F401, PLC0415  # better now than when all is paid for
     topics = _topics(data)
+    if report is not None:
+        with _writing(report):  # better now, too
+            report.mkdir(parents=True, exist_ok=True)
     with warnings_noted(), clients(contenders) as asked, _progress(list(asked), len(topics)) as on_answer:
         found = evaluation.evaluate(
-            topics, asked, cutoff=cutoff, at_once=at_once, on_answer=on_answer, title=Path(data).name
+            topics, asked, cutoff=cutoff, at_once=at_once, on_answer=on_answer, title=Path(data).resolve().name
         )
     if report is not None:
-        note(f"the report is in {_written(found, report)}")
+        with _writing(report):
+            note(f"the report is in {evaluation.write_report(found, report)}")
     _show(found, as_json=as_json)
 
 
@@ -79,11 +83,10 @@ def _topics(data: str) -> "tuple[Topic, ...]":
         return sample()
 
 
-def _written(found: "Evaluation", directory: Path) -> Path:
-    from ..evaluation import write_report  # noqa: PLC0415  # of the extra [eval]
-
+@contextmanager
+def _writing(directory: Path) -> Generator[None]:
     try:
-        return write_report(found, directory)
+        yield
     except OSError as error:
         raise CommandError(f"{directory} cannot be written to: {error.strerror}") from None
 
@@ -128,5 +131,5 @@ def _cells(verdict: "Verdict") -> list[str]:
         *(f"{verdict.latencies[name]:.3f}" if verdict.latencies else "" for name in ("p95",)),
         str(verdict.run.tokens or ""),
         str(verdict.top_n.top_n),
-        f"{verdict.threshold.score:.3f}" if verdict.threshold else "",
+        f"{verdict.threshold.score:#.4g}" if verdict.threshold else "",
     ]

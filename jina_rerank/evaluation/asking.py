@@ -26,7 +26,8 @@ class Run:
     rankings: Sequence[Ranking]
     """One for each topic, in order."""
     latencies: Sequence[float] = ()
-    """Seconds that each call took, with its retries and its waits for a place; none for the order given."""
+    """Seconds that each call took, with its retries and its waits for a place. There are none for the order given, nor
+    for topics of which nothing was sent: without candidates, or with blank ones alone."""
     seconds: float = 0.0
     """How long all calls took together."""
     price_per_million_tokens: float | None = None
@@ -100,7 +101,7 @@ def ask(
     return Run(
         name,
         [ranking for ranking, _ in answers],
-        [latency for _, latency in answers],
+        [latency for ranking, latency in answers if ranking.calls],
         seconds,
         None if known is None else known.price_per_million_tokens,
     )

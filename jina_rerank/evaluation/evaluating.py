@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,7 @@ def evaluate(
         report = partial(on_answer, name) if on_answer else lambda: None
         runs.append(ask(name, client, topics, at_once=at_once, on_answer=report))
     if title is None:
-        title = Path(data).name if isinstance(data, str | os.PathLike) else "the topics given"
+        title = Path(data).resolve().name if isinstance(data, str | os.PathLike) else "the topics given"
     return Evaluation(title, topics, cutoff, at_once, [judge(topics, run, cutoff) for run in runs])
 
 
@@ -60,7 +61,15 @@ def _check(topics: Sequence[Topic], contenders: Mapping[str, object], **counts: 
         raise InvalidRequestError("data: each topic needs a relevant document; leave out those without")
     if len({topic.id for topic in topics}) < len(topics):
         raise InvalidRequestError("data: two topics have the same id")
-    if not any(topic.is_relevant(passage.id) for topic in topics for passage in topic.candidates):
+    for topic in topics:
+        if len({passage.id for passage in topic.candidates}) < len(topic.candidates):
+            raise InvalidRequestError(f"data: two candidates of query {topic.id!r} have the same id")
+        if not all(isinstance(grade, Integral) for grade in topic.relevance.values()):
+            raise InvalidRequestError(
+                f"data: the relevance of each document is an integer; query {topic.id!r} has others"
+            )
+    # What is blank is not sent.
+    if not any(topic.is_relevant(one.id) and one.text.strip() for topic in topics for one in topic.candidates):
         raise InvalidRequestError("data: no candidate is relevant, so no order is better than another")
     if ORDER_GIVEN in contenders:
         raise InvalidRequestError(

@@ -1,7 +1,8 @@
 """The plots of an evaluation, as SVG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -36,6 +37,7 @@ _STYLE: Final = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "jina-rerank",  # the same file each time
     "text.color": _TEXT,
+    "text.parse_math": False,  # two dollars in a name are no formula
     "xtick.color": _TEXT,
     "ytick.color": _TEXT,
 }
@@ -68,26 +70,31 @@ def quality_against_cost(evaluation: Evaluation) -> Figure:
     ]
     if any(verdict.price_per_thousand is not None for verdict in evaluation.verdicts):
         axes.append(("US dollars for 1,000 queries", lambda verdict: verdict.price_per_thousand))
-    figure = Figure(figsize=(4.5 * len(axes), 3.4), layout="constrained")
-    for panel, (label, cost) in zip(_panels(figure, 1, len(axes)), axes, strict=True):
-        # The order given costs nothing; a reranker of unknown cost has no place.
-        points = [(cost(verdict) if verdict.run.reranked else 0.0, verdict) for verdict in evaluation.verdicts]
-        known = [(place, verdict) for place, verdict in points if place is not None]
-        for place, verdict in known:
-            _point(panel, place, verdict)
-        most = max(place for place, _ in known) or 1.0
-        panel.set_xlim(-0.05 * most, 1.4 * most)  # with room for the last name
+    figure = Figure(figsize=(4.5 * len(axes) + 1.5, 3.4), layout="constrained")
+    panels = _panels(figure, 1, len(axes))
+    for panel, (label, cost) in zip(panels, axes, strict=True):
+        for verdict, (marker, colour) in zip(evaluation.verdicts, _looks(), strict=False):
+            # The order given costs nothing; a reranker of unknown cost has no place.
+            place = cost(verdict) if verdict.run.reranked else 0.0
+            if place is not None:
+                _point(panel, place, verdict, marker, colour)
         panel.set_xlabel(label)
         panel.set_ylabel(f"nDCG@{evaluation.cutoff}, with 95 % interval")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
-def _point(panel: _Axes, cost: float, verdict: Verdict) -> None:
+def _looks() -> Iterator[tuple[str, str]]:
+    """A marker and a colour for each contender: names beside the points would stand on one another."""
+    return zip(cycle("oDsv^P*X"), cycle((_TEXT, _RELEVANT, _OTHER)), strict=True)
+
+
+def _point(panel: _Axes, cost: float, verdict: Verdict, marker: str, colour: str) -> None:
     value = verdict.estimate("nDCG")
-    colour = _RELEVANT if verdict.run.reranked else _TEXT
     reach = [[value.mean - value.low], [value.high - value.mean]]
-    panel.errorbar([cost], [value.mean], yerr=reach, fmt="o", color=colour, capsize=3)
-    panel.annotate(verdict.name, (cost, value.mean), xytext=(6, 4), textcoords="offset points")
+    # The number comes first, since matplotlib has its own ideas of labels that begin with an underscore.
+    label = f"{value.mean:.3f}  {verdict.name}"
+    panel.errorbar([cost], [value.mean], yerr=reach, fmt=marker, color=colour, capsize=3, label=label)
 
 
 def score_histograms(evaluation: Evaluation) -> Figure:
@@ -97,7 +104,8 @@ def score_histograms(evaluation: Evaluation) -> Figure:
         columns = scored(evaluation.topics, verdict.run.rankings)
         bins = np.histogram_bin_edges(columns.scores, _BINS)
         for which, label, colour in ((~columns.relevant, "other", _OTHER), (columns.relevant, "relevant", _RELEVANT)):
-            panel.hist(columns.scores[which], bins.tolist(), density=True, alpha=0.6, color=colour, label=label)
+            if which.any():  # nothing has no density
+                panel.hist(columns.scores[which], bins.tolist(), density=True, alpha=0.6, color=colour, label=label)
         panel.set_ylabel("density")
 
     return _one_each(evaluation, draw)
@@ -123,7 +131,7 @@ def _one_each(evaluation: Evaluation, draw: Callable[[_Axes, Verdict], None]) ->
     for panel, verdict in zip(_panels(figure, len(verdicts), 1), verdicts, strict=True):
         draw(panel, verdict)
         score = verdict.threshold.score if verdict.threshold else 0.0
-        panel.axvline(score, color=_TEXT, linewidth=0.8, linestyle=":", label=f"highest F1: {score:.3f}")
+        panel.axvline(score, color=_TEXT, linewidth=0.8, linestyle=":", label=f"highest F1: {score:#.4g}")
         panel.set_title(verdict.name)
         panel.set_xlabel("relevance_score")
         panel.legend(loc="best")

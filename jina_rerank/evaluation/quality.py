@@ -35,7 +35,7 @@ def quality(
         For each measure a number from 0 to 1 for each topic, in order.
     """
     measures: dict[Measure, Any] = {measure: getattr(_ir_measures, name) @ cutoff for measure, name in _NAMES.items()}
-    judgments = {topic.id: dict(topic.relevance) for topic in topics}
+    judgments = {topic.id: {id_: int(grade) for id_, grade in topic.relevance.items()} for topic in topics}
     # It takes scores, and sorts by them.
     scores = {
         topic.id: {id_: -float(place) for place, id_ in enumerate(order)}

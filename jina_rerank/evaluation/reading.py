@@ -4,33 +4,48 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ..errors import InvalidRequestError
 from .topics import Passage, Topic
 
 M = TypeVar("M", bound="_Line")
-Text = Annotated[str, Field(min_length=1)]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "it is blank")
+    return text
+
+
+def _as_text(id_: Any) -> Any:
+    return str(id_) if type(id_) is int else id_
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]
+Id = Annotated[Text, BeforeValidator(_as_text)]
 
 
 class _Line(BaseModel, strict=True):
-    id: Text
+    id: Id | None
 
 
 class _Document(_Line):
-    id: Annotated[Text, Field(alias="_id")]
+    id: Annotated[Id, Field(alias="_id")]
     title: str = ""
     text: str
 
 
 class _Query(_Line):
-    id: Annotated[Text, Field(alias="_id")]
+    id: Annotated[Id, Field(alias="_id")]
     text: Text
 
 
 class _Labelled(_Line):
+    id: Id | None = None
     query: Text
     documents: list[str]
     relevance: list[int]
@@ -44,7 +59,7 @@ def read_topics(path: str | os.PathLike[str]) -> tuple[Topic, ...]:
     found. Title and text of a document are ranked together.
 
     A file has a line of JSON for each query: `id`, `query`, `documents` in a first stage's order, and `relevance`, a
-    number for each document.
+    whole number for each document. A query without an id has that of its line: "line 7". Blank lines are nothing.
 
     Raises:
         InvalidRequestError: A file cannot be read, or breaks a rule; the message has the file, the line and the rule.
@@ -72,7 +87,8 @@ def _beir_topics(directory: Path) -> Iterator[Topic]:
 
 
 def _labelled_topics(file: Path) -> Iterator[Topic]:
-    for where, line in _json_lines(file, _Labelled):
+    for number, line in _json_lines(file, _Labelled):
+        where = f"{file}, line {number}"
         if len(line.documents) != len(line.relevance):
             raise InvalidRequestError(
                 f"{where}: relevance has {len(line.relevance)} numbers for {len(line.documents)} documents; "
@@ -80,7 +96,7 @@ def _labelled_topics(file: Path) -> Iterator[Topic]:
             )
         passages = tuple(Passage(str(position), text) for position, text in enumerate(line.documents))
         relevance = {passage.id: grade for passage, grade in zip(passages, line.relevance, strict=True)}
-        yield Topic(line.id, line.query, passages, relevance)
+        yield Topic(line.id or f"line {number}", line.query, passages, relevance)
 
 
 def _table(
@@ -88,7 +104,7 @@ def _table(
 ) -> Mapping[str, dict[str, int]]:
     """The third column of a file by query and document; ids must be those of `queries` and, if given, `documents`."""
     table: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in _lines(file):
         where = f"{file}, line {number}"
         cells = line.split("\t")
         if len(cells) != 3:
@@ -99,7 +115,7 @@ def _table(
         try:
             number_ = int(text)
         except ValueError:
-            if number == 1:
+            if number == 1 and query not in queries:
                 continue  # the names of the columns
             raise InvalidRequestError(f"{where}: {value} must be an integer") from None
         if query not in queries:
@@ -112,10 +128,10 @@ def _table(
     return table
 
 
-def _json_lines(file: Path, kind: type[M]) -> Iterator[tuple[str, M]]:
-    """Where each line stands, and what it holds."""
+def _json_lines(file: Path, kind: type[M]) -> Iterator[tuple[int, M]]:
+    """The number of each line, and what it holds."""
     seen: set[str] = set()
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in _lines(file):
         where = f"{file}, line {number}"
         try:
             read = kind.model_validate_json(line)
@@ -123,18 +139,20 @@ def _json_lines(file: Path, kind: type[M]) -> Iterator[tuple[str, M]]:
             first = error.errors(include_url=False, include_input=False)[0]
             name = ".".join(map(str, first["loc"]))
             raise InvalidRequestError(f"{where}: {name + ': ' if name else ''}{first['msg']}") from None
-        id_: str = read.id
-        if id_ in seen:
-            raise InvalidRequestError(f"{where}: the id {id_!r} stands on an earlier line too")
-        seen.add(id_)
-        yield where, read
+        if read.id in seen:
+            raise InvalidRequestError(f"{where}: the id {read.id!r} stands on an earlier line too")
+        if read.id is not None:
+            seen.add(read.id)
+        yield number, read
 
 
-def _lines(file: Path) -> Iterator[str]:
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
     try:
         with file.open(encoding="utf-8-sig", newline="\n") as opened:
-            for line in opened:
-                yield line.rstrip("\r\n")
+            for number, line in enumerate(opened, 1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
     except OSError as error:
         raise InvalidRequestError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

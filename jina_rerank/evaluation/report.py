@@ -11,6 +11,10 @@ from .verdicts import Evaluation, Verdict
 UNKNOWN: Final = "\N{EN DASH}"
 """What stands in a table for a number that is not known, or means nothing."""
 
+_FEW: Final = 15
+"""Queries, below which intervals are too narrow. Of the 40 claims of `sample`, in BM25's order, 1,000 random choices of
+3, 5, 10 and 15 had an interval with the mean nDCG of all in 70, 83, 90 and 94 % of the cases."""
+
 
 def report(evaluation: Evaluation, plots: Mapping[str, str] | None = None) -> str:
     """The report as Markdown.
@@ -35,6 +39,8 @@ def _summary(evaluation: Evaluation) -> Iterator[str]:
     yield f"- {_queries(evaluation)}, and {sum(topic.relevant for topic in topics)} relevant documents."
     yield f"  {found} of these are among the candidates; no reranker finds the others."
     yield f"- Highest nDCG@{evaluation.cutoff}: **{_escaped(best.name)}**, {_interval(best.estimate('nDCG'))}."
+    if len(topics) < _FEW:
+        yield f"  These are few queries: with fewer than {_FEW} the intervals are narrower than the doubt is."
     rivals = [one for one in evaluation.compare() if best.name in (one.first, one.second) and not one.significant]
     if rivals:
         others = " and ".join(_escaped(one.first if one.second == best.name else one.second) for one in rivals)
@@ -44,7 +50,7 @@ def _summary(evaluation: Evaluation) -> Iterator[str]:
     yield f"  {_share(cut.recall_of_all)} that the candidates hold."
     if best.threshold is not None:
         score, precision, recall = best.threshold.score, best.threshold.precision, best.threshold.recall
-        yield f"  Of the candidates that score at least {score:.3f}, {_share(precision)} are relevant, and"
+        yield f"  Of the candidates that score at least {score:#.4g}, {_share(precision)} are relevant, and"
         yield f"  {_share(recall)} of the relevant ones score so."
 
 
@@ -143,7 +149,7 @@ def _thresholds(evaluation: Evaluation, verdict: Verdict, best: Threshold) -> It
         (
             [
                 reason,
-                f"{cut.score:.3f}",
+                f"{cut.score:#.4g}",
                 f"{cut.precision:.3f}",
                 f"{cut.recall:.3f}",
                 f"{cut.f1:.3f}",
