@@ -293,7 +293,7 @@ def test_a_terminal_gets_a_bar(folder: Path) -> None:
         assert process.communicate(timeout=LONGEST_SECONDS)[0] == b""
     assert process.returncode == 1
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).rpartition("151/151")[2]
-    assert re.match(r" [0-9,.]+/s [1-9],\d{3} tokens, \$0\.000\d, 1 failed 0:00:00", last)
+    assert re.match(r" [0-9,.]+/s [1-9],\d{3} tokens, \$0\.000\d, 1 failed 0:00:00 left", last)
 
 
 # Kills

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ..totals import Totals
-from .console import progress_console
+from .console import progress_bars
 
 
 @contextmanager
@@ -18,18 +16,11 @@ def progress_bar(count: Callable[[], int], totals: Callable[[], Totals], done: i
         totals: What was spent by this run.
         done: Rows that were done before.
     """
-    console = progress_console()
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} {task.fields[spent]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=count(), completed=done, rate="", spent="")
+    with progress_bars("rate", "spent") as progress:
+        if progress.disable:
+            yield lambda _: None
+            return
+        task = progress.add_task("bulk", total=count(), completed=done, rate="", spent="")
 
         def advance(failed: int) -> None:
             speed = progress.tasks[0].speed

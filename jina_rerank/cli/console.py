@@ -10,12 +10,16 @@ from typing import Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 # Control characters (escape sequences begin with one), separators of lines, and the marks that reverse the direction
 # of all text after them.
 _COMMANDING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_NUMBER: Final = re.compile(r"[-+.\de]*")
+_LONGEST_NAME: Final = 36  # the longest of Jina's models
 
 
 def printable(text: str) -> str:
@@ -68,8 +72,9 @@ def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequ
             write_line("\t".join(row))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in header:
-        table.add_column(name, overflow="fold")
+    for name, *cells in zip(header, *rows, strict=True):
+        numbers = all(_NUMBER.fullmatch(cell) for cell in cells)
+        table.add_column(name, overflow="fold", justify="right" if numbers else "left")
     for row, style in zip_longest(rows, styles, fillvalue=""):
         table.add_row(*(Text(printable(cell)) for cell in row), style=str(style))
     result_console().print(table)
@@ -84,5 +89,22 @@ def ranking_table(*numbers: str, text: str) -> Table:
     return table
 
 
-def progress_console() -> Console:
-    return Console(stderr=True)
+def progress_bars(*details: str) -> Progress:
+    """Bars on stderr, for a person alone, with what each is about, how far it is, details, and the time that is left.
+
+    Args:
+        details: Names of a task's fields to show.
+    """
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_LONGEST_NAME)),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),  # what the numbers leave
+        MofNCompleteColumn(),
+        *(TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in details),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+        expand=True,
+        disable=not console.is_terminal,
+    )

@@ -5,15 +5,13 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from ..emulator import MiniLMScorer
 from ..emulator.scifact import Claim, claims
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, resolve_endpoint
 from ..evaluation import Evaluation, evaluate, sample
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
-from .console import progress_console
+from .console import progress_bars
 from .local import LOCAL_KEY, local_server
 
 
@@ -71,13 +69,8 @@ def work(target: Target, count: int) -> Work:
     Raises:
         RerankError: One call failed; the others were cancelled.
     """
-    console = progress_console()
-    columns = TextColumn("reranking"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with (
-        target.client,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        task = progress.add_task("", total=count)
+    with target.client, progress_bars() as progress:
+        task = progress.add_task("reranking", total=count)
         evaluation = evaluate(
             sample()[:count],
             {"reranked": target.client},

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .console import note, printable, progress_console, show_rows, warnings_noted, write_line
+from .console import note, printable, progress_bars, show_rows, warnings_noted, write_line
 from .contenders import clients
 from .failures import CommandError, ends_clearly, needing
 
@@ -94,15 +93,7 @@ def _writing(directory: Path) -> Generator[None]:
 @contextmanager
 def _progress(names: list[str], queries: int) -> Generator[Callable[[str], object]]:
     """A bar for each contender, if a person watches."""
-    console = progress_console()
-    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        *columns,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    with progress_bars() as progress:
         tasks = {name: progress.add_task(printable(name), total=queries) for name in names}
         yield lambda name: progress.advance(tasks[name])
 

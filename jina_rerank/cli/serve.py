@@ -90,6 +90,6 @@ Scorer: {scorer}, which is not Jina's model
 
 Try it from another terminal:
   export {BASE_URL_VARIABLE}={client_url} {API_KEY_VARIABLE}={LOCAL_KEY}
-  printf '%s\\n' 'aloe vera cream' 'engine oil' | jina-rerank rank 'organic skincare'
+  printf '%s\\n' 'aloe vera' 'engine oil' | jina-rerank rank 'skin care'
 
 Ctrl-C ends it.""")
