@@ -199,6 +199,16 @@ class TestRecordings:
         monkeypatch.delenv("JINA_API_KEY")
         run(pytester).assert_outcomes(passed=3)
 
+    def test_a_key_that_is_none_is_a_word_like_any_other(
+        self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytester.makepyfile(test_it=RECORDED.replace("KEY", "EMPTY"))
+        with serve(serving="jina-reranker-v3.5") as server:
+            monkeypatch.setenv("JINA_RERANK_BASE_URL", server.url)
+            monkeypatch.setenv("JINA_API_KEY", "EMPTY")
+            run(pytester, "--rerank-record", "-k", "text").assert_outcomes(passed=2, deselected=1)
+        run(pytester, "-k", "text").assert_outcomes(passed=2, deselected=1)
+
     def test_a_request_that_was_not_recorded_fails_the_test(self, pytester: pytest.Pytester, api: str) -> None:
         code = """
             import pytest
@@ -214,13 +224,15 @@ class TestRecordings:
         result = run(pytester)
         result.assert_outcomes(passed=1, errors=1)
         result.stdout.fnmatch_lines(
-            ["no recording of this request (query 'tyre' with 2 documents*nothing was recorded*"]
+            ["no recording of this request: query 'tyre' with 2 documents*", "nothing was recorded, in *"]
         )
         run(pytester, "--rerank-record").assert_outcomes(passed=1)
         pytester.makepyfile(test_it=code.replace("top_n=2", "top_n=1"))
         result = run(pytester)
         result.assert_outcomes(passed=1, errors=1)
-        result.stdout.fnmatch_lines(["*differs in top_n, in *test_it.json. Record it with: pytest --rerank-record *"])
+        result.stdout.fnmatch_lines(
+            ["*differs in top_n (recorded: 2), in *test_it.json", "record it with: pytest --rerank-record *"]
+        )
         (pytester.path / "recordings" / "test_it" / "test_it.json").write_text("[{}]")
         result = run(pytester)
         result.stdout.fnmatch_lines(["*test_it.json: it is not a recording; delete it, and record it again*"])

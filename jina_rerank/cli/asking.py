@@ -9,10 +9,11 @@ from typing import Final
 
 import httpx
 
+from .._stack.answers import BoundedBody
 from .._stack.http import SecretHeaders, translate
 from .._stack.routes import Route, route_to
 from ..endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
-from ..errors import ConfigurationError, RerankError
+from ..errors import APITimeoutError, ConfigurationError, RerankError
 from ..refusals import refusal
 
 _SECONDS: Final = 10.0
@@ -70,23 +71,30 @@ def get(endpoint: Endpoint, path: str, way: Route) -> Answer:
     """Asks for a route beside that of rankings.
 
     Raises:
-        APIConnectionError: No whole answer came.
+        APIConnectionError: No whole answer came in time.
+        ResponseFormatError: It is too large, or its compression is broken.
     """
     url = endpoint.beside(path)
-    headers = SecretHeaders(endpoint, {"accept": "application/json"})
+    headers = SecretHeaders(endpoint, {"accept": "application/json", "accept-encoding": "gzip"})
     client = httpx.Client(proxy=way.proxy, verify=way.tls or True, trust_env=False, timeout=_SECONDS)
     started = time.perf_counter()
     try:
         with client, client.stream("GET", url, headers=headers.httpx) as response:
             secured: ssl.SSLObject | None = response.extensions["network_stream"].get_extra_info("ssl_object")
-            body = headers.redacted(response.read())
+            body = BoundedBody(response.headers.get("content-encoding", ""))
+            for chunk in response.iter_raw():
+                body.add(chunk)
+                if time.perf_counter() - started > _SECONDS:  # httpx's own limit begins anew with each chunk
+                    raise httpx.ReadTimeout("")
+    except httpx.TimeoutException:
+        failure: RerankError = APITimeoutError(f"no whole answer in {_SECONDS:.0f} s", url=url)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         failure = translate(error, url)
     else:
         return Answer(
             response.status_code,
             {name.lower(): value for name, value in response.headers.items()},
-            body,
+            headers.redacted(body.finish()),
             url,
             time.perf_counter() - started,
             secured.version() if secured else None,

@@ -106,5 +106,5 @@ def progress_bars(*details: str) -> Progress:
         console=console,
         transient=True,
         expand=True,
-        disable=not console.is_terminal,
+        disable=not console.is_interactive,
     )

@@ -11,7 +11,7 @@ import typer
 from .._stack.routes import Route
 from .._version import __version__
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, Endpoint
-from ..errors import APIConnectionError, ConfigurationError, RateLimitError, RerankError
+from ..errors import APIConnectionError, ConfigurationError, RateLimitError, RerankError, ResponseFormatError
 from .asking import Answer, configured, get, route
 from .console import show_rows
 from .failures import ends_clearly
@@ -77,8 +77,9 @@ def examine() -> Iterator[Check]:
         if endpoint.api_key is not None or not endpoint.hosted:
             probe = get(endpoint, "batches?limit=1", way)
             yield access_check(probe, endpoint)
-            yield limits_check(probe)
-    except APIConnectionError as error:
+            if probe.refused is None:
+                yield limits_check(probe)
+    except (APIConnectionError, ResponseFormatError) as error:
         yield Check(Verdict.FAILURE, "connection", f"{error.message}: look at the network, the proxy and {error.url}")
 
 

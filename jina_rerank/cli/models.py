@@ -63,15 +63,18 @@ def _served() -> list[str]:
     endpoint = configured()
     answer = get(endpoint, "models", route(endpoint))
     note(f"asked {answer.url}")
-    if answer.refused is not None:
-        raise answer.refused
+    refused = answer.refused
+    if refused is not None:
+        if answer.status in (404, 405):
+            refused.add_note("not every server lists its models")
+        raise refused
     return sorted(_names(answer), key=lambda name: find_model(name) is None)
 
 
 def _names(answer: Answer) -> list[str]:
     try:
         read: Any = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         read = None
     listed = read.get("data") if is_mapping(read) else None
     if not is_sequence(listed) or not all(is_mapping(one) and isinstance(one.get("id"), str) for one in listed):

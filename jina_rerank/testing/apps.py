@@ -49,8 +49,9 @@ class Replay:
 
     def _refusal(self, body: Any) -> Response:
         problem = (
-            f"no recording of this request ({shown(body)}): {self._recording.nearest(body)}, in {self._path}. "
-            f"Record it with: pytest --rerank-record '{self._node_id}'"
+            f"no recording of this request: {shown(body)}\n"
+            f"{self._recording.nearest(body)}, in {self._path}\n"
+            f"record it with: pytest --rerank-record '{self._node_id}'"
         )
         self._problems.append(problem)
         # A status that no client tries again.

@@ -13,6 +13,10 @@ from .._narrow import is_array, is_object
 _SCRUBBED: Final = "SCRUBBED"
 _KEY: Final = re.compile(r"jina_[A-Za-z0-9_-]{16,}")
 """The keys of the hosted API begin so."""
+_SHORTEST_KEY: Final = 16
+"""What is shorter is no secret, but what a server without keys is given, such as EMPTY. It may be a word of a text."""
+
+_LONGEST_VALUE: Final = 80  # characters, in what a failed test shows
 
 _KEPT_HEADERS: Final = ("content-type", "retry-after", "x-request-id", "x-jina-emulator-scorer")
 """A list of what is kept, since nobody can list all that might be secret."""
@@ -55,8 +59,9 @@ class Recording:
         differences = [_different_fields(body, recorded) for recorded, _ in self._exchanges.values()]
         if not differences:
             return "nothing was recorded"
-        fewest: list[str] = min(differences, key=len)
-        return f"the nearest of {len(differences)} recorded requests differs in {', '.join(fewest)}"
+        fewest: Mapping[str, Any] = min(differences, key=len)
+        fields = ", ".join(f"{name} (recorded: {_brief(value)})" for name, value in fewest.items())
+        return f"the nearest of {len(differences)} recorded requests differs in {fields}"
 
     def to_text(self) -> str:
         """The recording as JSON, one field a line."""
@@ -86,7 +91,7 @@ class Recording:
 def scrubbed(data: bytes, key: str | None = None) -> Any:
     """What a body says, without `key` and without anything that looks like a key of the hosted API."""
     text = data.decode("utf-8", "replace")
-    if key:
+    if key and len(key) >= _SHORTEST_KEY:
         text = text.replace(key, _SCRUBBED)
     text = _KEY.sub(_SCRUBBED, text)
     try:
@@ -114,10 +119,17 @@ def _identity(body: Any) -> str:
     return json.dumps(body, sort_keys=True)
 
 
-def _different_fields(one: Any, other: Any) -> list[str]:
-    if not is_object(one) or not is_object(other):
-        return ["everything"]
-    return [name for name in sorted({*one, *other}) if _identity(one.get(name)) != _identity(other.get(name))]
+def _different_fields(body: Any, recorded: Any) -> dict[str, Any]:
+    """What was recorded of the fields that differ."""
+    if not is_object(body) or not is_object(recorded):
+        return {"everything": recorded}
+    names = sorted({*body, *recorded})
+    return {name: recorded.get(name) for name in names if _identity(body.get(name)) != _identity(recorded.get(name))}
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
 
 
 def shown(body: Any) -> str:
