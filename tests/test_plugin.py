@@ -1,4 +1,4 @@
-"""The pytest plugin as its users meet it: whole runs of pytest, in processes of their own."""
+"""The pytest plugin as its users meet it: whole runs of pytest, some of them in processes of their own."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from jina_rerank.emulator import serve
 pytest_plugins = ["pytester"]
 
 KEY = "jina_0123456789abcdef0123456789abcdef"
+PLUGIN = ("-p", "no:cacheprovider", "-p", "jina_rerank")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "testing"
 
 
@@ -36,7 +37,14 @@ def no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Runs the project's tests with the plugin, by the name of its entry point; any warning is an error."""
-    return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "-p", "jina_rerank", *arguments)
+    # In this process the package is imported already, which matters for its own assertions alone: it has none.
+    loaded = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+    return pytester.runpytest_inprocess("-W", "error", "-W", loaded, *PLUGIN, *arguments)
+
+
+def run_apart(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """The same in a process that has imported nothing yet."""
+    return pytester.runpytest_subprocess("-W", "error", *PLUGIN, *arguments)
 
 
 def test_fixtures_for_every_way_to_test(pytester: pytest.Pytester) -> None:
@@ -268,7 +276,7 @@ def test_it_costs_nothing_where_it_is_not_used(pytester: pytest.Pytester) -> Non
             assert pytestconfig.pluginmanager.has_plugin("jina_rerank")
             assert not {"jina_rerank", "httpx", "starlette", "uvicorn"} & set(sys.modules)
     """)
-    run(pytester).assert_outcomes(passed=1)
+    run_apart(pytester).assert_outcomes(passed=1)
 
 
 def test_without_the_extra_it_says_what_to_install(pytester: pytest.Pytester) -> None:
@@ -277,7 +285,7 @@ def test_without_the_extra_it_says_what_to_install(pytester: pytest.Pytester) ->
         def test_other(): pass
         def test_it(jina_emulator): pass
     """)
-    result = run(pytester)
+    result = run_apart(pytester)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(['these fixtures need an extra: pip install "jina-rerank?testing?"'])
 
