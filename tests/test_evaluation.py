@@ -202,6 +202,13 @@ def test_a_reranker_that_knows() -> None:
     assert (pair.first, pair.second) == ("no rerank", "knows")
     assert pair.difference.low == pair.difference.mean == pytest.approx(0.61315, abs=1e-5)
     assert pair.p_value < 0.01
+    assert found.rivals == []
+
+
+def test_who_may_be_as_good_as_the_best() -> None:
+    good, bad = scoring(SCORES.__getitem__), scoring(lambda text: -SCORES[text])
+    found = evaluate(TOPICS, {"bad": bad, "good": good, "as good": good})
+    assert (found.best.name, found.rivals) == ("good", ["as good"])
 
 
 def test_thresholds_where_scores_overlap() -> None:
@@ -362,7 +369,8 @@ def test_without_a_reranker_there_is_no_plot(tmp_path: Path) -> None:
 
 def test_a_pipe_gets_a_table_with_tabs() -> None:
     result = call("eval", "sample", "lexical", "-k", "5")
-    assert (result.exit_code, result.stderr) == (0, "")
+    doubt = "highest nDCG@5: no rerank; what sets it apart from lexical may be chance"
+    assert (result.exit_code, result.stderr) == (0, f"jina-rerank: {doubt}\n")
     header, given, lexical = (line.split("\t") for line in result.stdout.splitlines())
     assert header == ["contender", "nDCG@5", "MRR@5", "recall@5", "p95 s", "tokens", "top_n", "threshold"]
     assert (given[0], given[4], given[5], given[7]) == ("no rerank", "", "", "")

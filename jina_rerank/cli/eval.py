@@ -104,6 +104,9 @@ def _show(found: "Evaluation", *, as_json: bool) -> None:
     else:
         styles = ["bold green" if verdict is found.best else "" for verdict in found.verdicts]
         show_rows(_header(found), [_cells(verdict) for verdict in found.verdicts], styles)
+        rivals = " and ".join(found.rivals)
+        doubt = f"what sets it apart from {rivals} may be chance" if rivals else "that is significant"
+        note(f"highest nDCG@{found.cutoff}: {found.best.name}; {doubt}")
 
 
 def _header(found: "Evaluation") -> list[str]:

@@ -41,10 +41,8 @@ def _summary(evaluation: Evaluation) -> Iterator[str]:
     yield f"- Highest nDCG@{evaluation.cutoff}: **{_escaped(best.name)}**, {_interval(best.estimate('nDCG'))}."
     if len(topics) < _FEW:
         yield f"  These are few queries: with fewer than {_FEW} the intervals are narrower than the doubt is."
-    rivals = [one for one in evaluation.compare() if best.name in (one.first, one.second) and not one.significant]
-    if rivals:
-        others = " and ".join(_escaped(one.first if one.second == best.name else one.second) for one in rivals)
-        yield f"  What sets it apart from {others} may be chance."
+    if evaluation.rivals:
+        yield f"  What sets it apart from {' and '.join(map(_escaped, evaluation.rivals))} may be chance."
     cut = best.top_n
     yield f"- For {_escaped(best.name)}, `top_n={cut.top_n}` keeps {_share(cut.recall)} of what is relevant, of the"
     yield f"  {_share(cut.recall_of_all)} that the candidates hold."

@@ -108,6 +108,12 @@ class Evaluation:
         """The contender of the highest nDCG; of equal ones the first."""
         return max(self.verdicts, key=lambda verdict: verdict.mean("nDCG"))
 
+    @property
+    def rivals(self) -> list[str]:
+        """The contenders from which the best may be set apart by chance alone."""
+        doubtful = [{one.first, one.second} for one in self.compare() if not one.significant]
+        return [verdict.name for verdict in self.verdicts if {verdict.name, self.best.name} in doubtful]
+
     def to_dict(self) -> dict[str, Any]:
         """The figures as data that `json.dumps` takes."""
         return {
