@@ -78,8 +78,7 @@ def rerank_client(jina_emulator: "JinaEmulator") -> "RerankClient":
     """A RerankClient of the emulator, for any event loop; it needs no closing, for it ends with the loop."""
     from jina_rerank import RerankClient  # noqa: PLC0415  # slow to import
 
-    # A proxy of the environment has no business between two ends of this process.
-    return RerankClient(jina_emulator.api_key, base_url=jina_emulator.url, trust_env=False)
+    return RerankClient(jina_emulator.api_key, base_url=jina_emulator.url)
 
 
 @pytest.fixture
@@ -87,5 +86,5 @@ def sync_rerank_client(jina_emulator: "JinaEmulator") -> "Iterator[SyncRerankCli
     """A SyncRerankClient of the emulator."""
     from jina_rerank import SyncRerankClient  # noqa: PLC0415  # slow to import
 
-    with SyncRerankClient(jina_emulator.api_key, base_url=jina_emulator.url, trust_env=False) as client:
+    with SyncRerankClient(jina_emulator.api_key, base_url=jina_emulator.url) as client:
         yield client

@@ -421,7 +421,11 @@ def test_a_report_that_cannot_be_written_is_known_before_anything_is_asked(
     tmp_path: Path, raw_server: RawServer
 ) -> None:
     (tmp_path / "file").touch()
-    refused(call("eval", "sample", raw_server.url, "--report", str(tmp_path / "file")), 2, "cannot be written to")
+    refused(
+        call("eval", "sample", raw_server.url, "--report", str(tmp_path / "file")),
+        2,
+        "file cannot be written: File exists",
+    )
     assert raw_server.requests == []
 
 

@@ -1,7 +1,6 @@
 """`jina-rerank bulk`: ranks each row of a file, and goes on where it was when it is called again."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from .bulk_run import rank_rows
 from .bulk_screen import progress_bar, spent
 from .bulk_tables import count_records, needing_format, read_records
 from .console import note, warnings_noted
-from .failures import CommandError, ends_clearly
+from .failures import CommandError, ends_clearly, writing
 from .local import client_for
 
 
@@ -60,7 +59,7 @@ def bulk(
     with (
         warnings_noted(),
         client_for(base_url, local=local, model=model, timeout=timeout, deadline=deadline) as client,
-        _writing(out),
+        writing(out),
     ):
         _work(client, rows, lambda: count_records(source), ledger, max_concurrency=max_concurrency)
     if ledger.failed:
@@ -74,17 +73,6 @@ def _check(source: Path, out: Path, ledger: Ledger) -> None:
         raise CommandError("IN and OUT are the same file, or IN is one that belongs to OUT; name another output")
     if not out.parent.is_dir():
         raise CommandError(f"{out.parent} is no folder: make it, or name another output")
-
-
-@contextmanager
-def _writing(out: Path) -> Generator[None]:
-    """Says what could not be written."""
-    try:
-        yield
-    except BrokenPipeError:  # nobody reads stderr
-        raise
-    except OSError as error:
-        raise CommandError(f"{out} cannot be written: {error.strerror}; the same command goes on from there") from None
 
 
 def _work(

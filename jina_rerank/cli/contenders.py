@@ -32,8 +32,7 @@ def _client(contender: str) -> Generator[SyncRerankClient]:
     if names_scorer(contender):
         with (
             local_server(scorer_named(contender)) as url,
-            # A proxy of the environment has no business between two ends of this process.
-            SyncRerankClient(LOCAL_KEY, base_url=url, deadline=_DEADLINE, trust_env=False) as client,
+            SyncRerankClient(LOCAL_KEY, base_url=url, deadline=_DEADLINE) as client,
         ):
             yield client
         return

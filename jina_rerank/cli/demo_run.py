@@ -48,8 +48,7 @@ def target() -> Generator[Target]:
         return
     scorer = MiniLMScorer()
     with local_server(scorer) as url:
-        # A proxy of the environment has no business between two ends of this process.
-        client = SyncRerankClient(LOCAL_KEY, base_url=url, trust_env=False)
+        client = SyncRerankClient(LOCAL_KEY, base_url=url)
         yield Target(client, url, f"an emulator on this machine ({scorer.name}, not Jina's model)", at_once=4)
 
 

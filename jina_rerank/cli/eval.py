@@ -10,7 +10,7 @@ import typer
 
 from .console import note, printable, progress_bars, show_rows, warnings_noted, write_line
 from .contenders import clients
-from .failures import CommandError, ends_clearly, needing
+from .failures import ends_clearly, needing, writing
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, Topic, Verdict
@@ -61,14 +61,14 @@ def evaluate(
             from ..evaluation import plots as _  # noqa: F401, PLC0415  # better now than when all is paid for
     topics = _topics(data)
     if report is not None:
-        with _writing(report):  # better now, too
+        with writing(report):  # better now, too
             report.mkdir(parents=True, exist_ok=True)
     with warnings_noted(), clients(contenders) as asked, _progress(list(asked), len(topics)) as on_answer:
         found = evaluation.evaluate(
             topics, asked, cutoff=cutoff, at_once=at_once, on_answer=on_answer, title=Path(data).resolve().name
         )
     if report is not None:
-        with _writing(report):
+        with writing(report):
             note(f"the report is in {evaluation.write_report(found, report)}")
     _show(found, as_json=as_json)
 
@@ -80,14 +80,6 @@ def _topics(data: str) -> "tuple[Topic, ...]":
         return read_topics(data)
     with needing("local"):
         return sample()
-
-
-@contextmanager
-def _writing(directory: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CommandError(f"{directory} cannot be written to: {error.strerror}") from None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import NamedTuple, ParamSpec
 
 import typer
@@ -75,6 +76,21 @@ def needing(extra: str) -> Generator[None]:
     except ImportError as error:
         missing = error.__cause__ or error
         raise CommandError(f'this needs an extra: pip install "jina-rerank[{extra}]" ({missing})') from None
+
+
+@contextmanager
+def writing(place: Path) -> Generator[None]:
+    """Says what cannot be written.
+
+    Raises:
+        CommandError: Something cannot.
+    """
+    try:
+        yield
+    except (BrokenPipeError, RerankError):  # stderr, which nobody reads; and time limits are of OSError's kind
+        raise
+    except OSError as error:
+        raise CommandError(f"{place} cannot be written: {error.strerror}") from None
 
 
 def _abandon_stdout() -> None:

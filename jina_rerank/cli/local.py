@@ -95,10 +95,7 @@ def client_for(
         raise CommandError("--local and --base-url name two servers: give one of them")
     with (
         local_server() as url,
-        # A proxy of the environment has no business between two ends of this process.
-        SyncRerankClient(
-            LOCAL_KEY, base_url=url, model=model, timeout=timeout, deadline=deadline, trust_env=False
-        ) as client,
+        SyncRerankClient(LOCAL_KEY, base_url=url, model=model, timeout=timeout, deadline=deadline) as client,
     ):
         yield client
 

@@ -78,9 +78,10 @@ def quality_against_cost(evaluation: Evaluation) -> Figure:
             place = cost(verdict) if verdict.run.reranked else 0.0
             if place is not None:
                 _point(panel, place, verdict, marker, colour)
+        panel.locator_params(axis="x", nbins=5)  # short times have long numbers
         panel.set_xlabel(label)
         panel.set_ylabel(f"nDCG@{evaluation.cutoff}, with 95 % interval")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    cast(Any, figure).legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 

@@ -12,8 +12,6 @@ from pydantic_core import PydanticCustomError
 from ..errors import InvalidRequestError
 from .topics import Passage, Topic
 
-M = TypeVar("M", bound="_Line")
-
 
 def _not_blank(text: str) -> str:
     if not text.strip():
@@ -29,26 +27,25 @@ Text = Annotated[str, AfterValidator(_not_blank)]
 Id = Annotated[Text, BeforeValidator(_as_text)]
 
 
-class _Line(BaseModel, strict=True):
-    id: Id | None
-
-
-class _Document(_Line):
+class _Document(BaseModel, strict=True):
     id: Annotated[Id, Field(alias="_id")]
     title: str = ""
     text: str
 
 
-class _Query(_Line):
+class _Query(BaseModel, strict=True):
     id: Annotated[Id, Field(alias="_id")]
     text: Text
 
 
-class _Labelled(_Line):
+class _Labelled(BaseModel, strict=True):
     id: Id | None = None
     query: Text
     documents: list[str]
     relevance: list[int]
+
+
+M = TypeVar("M", _Document, _Query, _Labelled)
 
 
 def read_topics(path: str | os.PathLike[str]) -> tuple[Topic, ...]:

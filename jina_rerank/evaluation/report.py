@@ -15,6 +15,15 @@ _FEW: Final = 15
 """Queries, below which intervals are too narrow. Of the 40 claims of `sample`, in BM25's order, 1,000 random choices of
 3, 5, 10 and 15 had an interval with the mean nDCG of all in 70, 83, 90 and 94 % of the cases."""
 
+_METHOD: Final = (
+    "## How this was computed",
+    "",
+    "nDCG, MRR and recall by ir-measures, for each query; documents without a judgment count as not relevant.",
+    "In brackets: intervals of 95 % confidence, by the percentile bootstrap over queries (10,000 resamples). p:",
+    "paired randomisation test, two-sided, 10,000 resamples, corrected by Holm's method over all pairs. Precision",
+    "and recall of scores are over the candidates of all queries together.",
+)
+
 
 def report(evaluation: Evaluation, plots: Mapping[str, str] | None = None) -> str:
     """The report as Markdown.
@@ -23,10 +32,11 @@ def report(evaluation: Evaluation, plots: Mapping[str, str] | None = None) -> st
         evaluation: What was found out.
         plots: The files of plots to show, relative to the report's place, by title.
     """
-    sections = (_summary, _quality, _comparisons, _costs, _cuts, _method)
+    sections = (_summary, _quality, _comparisons, _costs, _cuts)
     lines = [f"# Rerankers on {_escaped(evaluation.data)}", ""]
     for section in sections:
         lines += [*section(evaluation), ""]
+    lines += [*_METHOD, ""]
     for title, file in (plots or {}).items():
         lines += [f"![{title}]({file})", ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -157,16 +167,6 @@ def _thresholds(evaluation: Evaluation, verdict: Verdict, best: Threshold) -> It
             for reason, cut in rows
         ),
     )
-
-
-def _method(evaluation: Evaluation) -> Iterator[str]:
-    del evaluation
-    yield "## How this was computed"
-    yield ""
-    yield "nDCG, MRR and recall by ir-measures, for each query; documents without a judgment count as not relevant."
-    yield "In brackets: intervals of 95 % confidence, by the percentile bootstrap over queries (10,000 resamples). p:"
-    yield "paired randomisation test, two-sided, 10,000 resamples, corrected by Holm's method over all pairs. Precision"
-    yield "and recall of scores are over the candidates of all queries together."
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
