@@ -191,6 +191,11 @@ class TestFailures:
         assert 0 < len(read(folder / "out.jsonl")) < ROWS
         assert not (folder / "out.jsonl.failed.jsonl").exists()
 
+    def test_a_host_that_does_not_exist_ends_the_run(self, folder: Path) -> None:
+        nowhere = f"http://{'a' * 64}.test"  # longer than a name can be, so that nobody is asked
+        refused(call("bulk", "in.jsonl", "out.jsonl", "--base-url", nowhere), 1, "the host was not found")
+        assert files(folder) == {"in.jsonl"}
+
     def test_errors_of_the_api_are_kept_as_data(
         self, folder: Path, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import (
+    APIConnectionError,
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
@@ -29,7 +30,7 @@ _FATAL: Final = (
     NotFoundError,
     PermissionDeniedError,
 )
-"""What every other row would meet too. It ends the work, and its row stays to be done."""
+"""What every other row would meet too, as it would a connection that cannot ever be made."""
 
 
 def rank_rows(
@@ -64,8 +65,8 @@ def rank_rows(
     with client.rerank_many(requests(), max_concurrency=max_concurrency) as outcomes:
         for outcome in outcomes:
             settle_refused()
-            if isinstance(outcome.error, _FATAL):
-                raise outcome.error
+            if outcome.error is not None and _ends_the_work(outcome.error):
+                raise outcome.error  # its row stays to be done
             row, _ = waiting.popleft()
             if outcome.response is None:
                 settle(failure(row, outcome.error))
@@ -74,6 +75,12 @@ def rank_rows(
                 settle(success(row, outcome.response))
     settle_refused()
     return scorer
+
+
+def _ends_the_work(error: RerankError) -> bool:
+    if isinstance(error, APIConnectionError):
+        return error.should_retry is False  # no such host, a bad certificate, a proxy that refuses
+    return isinstance(error, _FATAL)
 
 
 def success(row: Row, response: RerankResponse[Any]) -> dict[str, Any]:

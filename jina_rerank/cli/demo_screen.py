@@ -50,7 +50,7 @@ def _rows(claim: Claim, ranking: RerankResponse[Passage]) -> Table:
 
 def _cells(claim: Claim, place: int, result: RerankResult[Passage], *, relevant: bool) -> tuple[Text, ...]:
     mark = "* " if relevant else "  "
-    title = mark + printable(claim.candidates[result.index].title)
+    title = mark + " ".join(printable(claim.candidates[result.index].title).split())
     return tuple(map(Text, (str(result.index + 1), str(place), f"{result.relevance_score:.4f}", title)))
 
 
