@@ -174,7 +174,7 @@ class RerankResponse(Generic[T_co]):
             "calls": self.calls,
             "strategy": self.strategy,
             "degraded": self.degraded,
-            "cause": _error_fields(self.cause),
+            "cause": error_fields(self.cause),
             "headers": self.headers,
             "extra": self.extra,
         }
@@ -203,7 +203,7 @@ class RerankOutcome(Generic[R]):
             "index": self.index,
             "request": to_jsonable_python(self.request, fallback=str, bytes_mode="base64"),
             "response": None if self.response is None else self.response.to_dict(),
-            "error": _error_fields(self.error),
+            "error": error_fields(self.error),
         }
 
 
@@ -221,7 +221,8 @@ class BatchProgress:
     """Seconds since the first outcome was asked for."""
 
 
-def _error_fields(error: RerankError | None) -> dict[str, Any] | None:
+def error_fields(error: RerankError | None) -> dict[str, Any] | None:
+    """An error as data that `json.dumps` takes."""
     if error is None:
         return None
     return {"type": type(error).__name__, **{name: value for name, value in vars(error).items() if name[0] != "_"}}

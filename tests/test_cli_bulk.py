@@ -204,7 +204,13 @@ class TestFailures:
         write(folder / "in.jsonl", LINES[:1])
         assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
         (row,) = read(folder / "out.jsonl.failed.jsonl")
-        assert (row["error"]["type"], row["error"]["status"], row["error"]["attempts"]) == ("BadRequestError", 400, 1)
+        assert row["error"] == {
+            "type": "BadRequestError",
+            "message": "too long",
+            "status": 400,
+            "attempts": 1,
+            "url": f"{raw_server.url}/v1/rerank",
+        }
 
 
 @pytest.mark.usefixtures("asked")

@@ -15,7 +15,7 @@ from ..errors import (
     PermissionDeniedError,
     RerankError,
 )
-from ..models import RerankRequest, RerankResponse
+from ..models import RerankRequest, RerankResponse, error_fields
 from ..sync import SyncRerankClient
 from .bulk_rows import Row
 from .local import scorer_of
@@ -97,10 +97,10 @@ def success(row: Row, response: RerankResponse[Any]) -> dict[str, Any]:
 
 def failure(row: Row, error: RerankError | None) -> dict[str, Any]:
     """The line of a row that has failed, with what is known of the error."""
-    known = {name: value for name, value in vars(error).items() if value is not None}
+    fields = error_fields(error) or {}
     return {
         "row": row.number,
         "id": row.id,
-        "error": {"type": type(error).__name__, **known},
+        "error": {name: value for name, value in fields.items() if value is not None},
         "request": row.digest,
     }
