@@ -1,7 +1,6 @@
 """Whatever comes in, what comes out is a ranking that obeys the rules, or a RerankError."""
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from jina_rerank import APIStatusError, InvalidRequestError, ResponseFormatError
+from jina_rerank import InvalidRequestError
 from jina_rerank.endpoint import check_headers, is_loopback, resolve_endpoint
 from jina_rerank.errors import ConfigurationError
-from jina_rerank.refusals import refusal, retry_after
-from jina_rerank.wire import Ranking, WireRequest, decode, encode
+from jina_rerank.wire import WireRequest, encode
+
+from .codec_rules import ANSWER, COUNT, assert_decodes, assert_refuses, assert_waits
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 """Of each test; `make fuzz` asks for more."""
@@ -25,16 +25,6 @@ fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list
 pytestmark = pytest.mark.timeout(120 if EXAMPLES <= 200 else 7_200)
 
 KEY = "jina_canary0123456789"
-COUNT = 4
-"""Documents of the requests that the answers are for."""
-
-ANSWER = json.dumps(
-    {
-        "model": "jina-reranker-v3.5",
-        "usage": {"total_tokens": 15},
-        "results": [{"index": i, "relevance_score": 0.5 - i / 8, "embedding": [0.1, -1e-9]} for i in (2, 0, 3, 1)],
-    }
-).encode()
 
 _numbers = st.integers() | st.floats() | st.integers(-2, 9) | st.sampled_from([10**400, -(10**4000), 2**63, 1e308])
 _scalars = st.none() | st.booleans() | _numbers | st.text(st.characters(codec=None), max_size=9)
@@ -106,28 +96,6 @@ def _written(value: Any) -> bytes:
     return text.replace(b"0" * 4000, b"0" * 5000)
 
 
-def assert_obeys(ranking: Ranking, count: int, top_n: int | None) -> None:
-    expected = count if top_n is None else min(top_n, count)
-    assert len(ranking.indices) == len(ranking.scores) == expected
-    assert len(set(ranking.indices)) == expected
-    assert all(type(index) is int and 0 <= index < count for index in ranking.indices)
-    assert all(type(score) is float and math.isfinite(score) for score in ranking.scores)
-    assert ranking.scores == sorted(ranking.scores, reverse=True)
-    assert ranking.embeddings is None or len(ranking.embeddings) == expected
-    assert ranking.usage is None or ranking.usage.total_tokens >= 0
-
-
-def assert_decodes(body: bytes, top_n: int | None = None) -> None:
-    try:
-        ranking = decode(body, documents=COUNT, top_n=top_n)
-    except ResponseFormatError as error:
-        text = str(error)
-    else:
-        assert_obeys(ranking, COUNT, top_n)
-        return
-    assert len(text) < 500
-
-
 @fuzz
 @given(_mutated(), st.none() | st.integers(1, 6))
 def test_a_mutated_answer(body: bytes, top_n: int | None) -> None:
@@ -150,11 +118,7 @@ def test_any_json(answer: Any, top_n: int | None) -> None:
 @given(st.integers(300, 999), st.dictionaries(_names, st.text(max_size=20)), _json | st.binary(max_size=99))
 def test_any_refusal(status: int, headers: dict[str, str], content: Any) -> None:
     body = content if isinstance(content, bytes) else _written(content)
-    error = refusal(status, headers, body, url="https://x", now=0.0)
-    assert isinstance(error, APIStatusError)
-    assert error.status == status
-    assert len(error.message) <= 501
-    assert str(error)
+    assert_refuses(status, headers, body)
 
 
 @fuzz
@@ -166,8 +130,7 @@ def test_any_refusal(status: int, headers: dict[str, str], content: Any) -> None
     st.floats(0, 4e9),
 )
 def test_any_wait(headers: dict[str, str], now: float) -> None:
-    wait = retry_after(headers, now)
-    assert wait is None or (0 <= wait < math.inf)
+    assert_waits(headers, now)
 
 
 @fuzz

@@ -1,0 +1,96 @@
+"""Looks, guided by coverage, for answers that the codec does not survive: wire.py and refusals.py under atheris.
+
+    make atheris                     twenty minutes
+    make atheris ATHERIS=600         so many seconds
+
+Whatever comes in, what comes out is a ranking that obeys the rules of tests/codec_rules.py, or a RerankError. An input
+is a byte that says what it is for, and then the body of an answer; the body of a refusal behind its status and headers;
+or a Retry-After. The inputs that reach new code are kept in build/atheris/corpus, and the next run begins with them.
+What fails is written to build/atheris/, and `python -m scripts.atheris_codec FILE` tries it again.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+import atheris
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PLACE: Final = ROOT / "build" / "atheris"
+
+with atheris.instrument_imports(include=["jina_rerank", "email"]):
+    from tests.codec_rules import ANSWER, COUNT, assert_decodes, assert_refuses, assert_waits
+
+ANSWERED: Final = COUNT + 3
+"""First bytes below this are answers: to a request without top_n, and with 1 to more than there are documents."""
+WORDS: Final = (
+    *("results", "data", "index", "relevance_score", "score", "embedding", "model", "usage", "meta", "tokens"),
+    *("total_tokens", "prompt_tokens", "completion_tokens", "input_tokens", "billed_units", "detail", "error", "errors"),
+    *("message", "code", "type", "loc", "msg", "field", "request_id", "error_type", "AUTHZ_INSUFFICIENT_BALANCE"),
+)
+PIECES: Final = (
+    *("{", "}", "[", "]", ":", ",", "null", "true", "-1", "0.5", "1e400", "NaN", "Infinity", "9" * 30, "\\ud800"),
+    *("retry-after: ", "retry-after-ms: ", "x-should-retry: false", "location: //", "<title>", "</title>", "&#x0;"),
+    *("Wed, 21 Oct 2026 07:28:00 GMT", "-0000", "\n\n"),
+)
+
+
+def try_input(data: bytes) -> None:
+    """Gives the codec what the first byte says."""
+    kind, rest = data[:1] or b"\0", data[1:]
+    number = kind[0] % 16
+    if number < ANSWERED:
+        assert_decodes(rest, top_n=number or None)
+        return
+    head, _, body = rest.partition(b"\n\n")
+    first, *lines = head.split(b"\n")
+    headers = dict(_header(line) for line in lines)
+    if number % 2:
+        assert_refuses(300 + int.from_bytes(first[:2], "big") % 700, headers, body)
+    else:
+        assert_waits(headers, now=float(int.from_bytes(first[:4], "big")))
+
+
+def _header(line: bytes) -> tuple[str, str]:
+    name, _, value = line.partition(b":")
+    return name.decode("latin-1").lower().strip(), value.decode("latin-1").strip()
+
+
+def write_seeds(corpus: Path) -> None:
+    """The recorded answers of real servers, and one of each other kind."""
+    recorded = [json.loads(line) for line in (ROOT / "tests/data/captures.jsonl").read_text().splitlines()]
+    bodies = [json.dumps(capture["response"]).encode() for capture in recorded]
+    statuses = [capture["status"] for capture in recorded]
+    seeds = [b"\0" + ANSWER, b"\2" + ANSWER]
+    seeds += [b"\0" + body for body, status in zip(bodies, statuses, strict=True) if status == 200]
+    seeds += [
+        b"\7" + (status - 300).to_bytes(2, "big") + b"\nretry-after: 5\nlocation: https://x/\n\n" + body
+        for body, status in zip(bodies, statuses, strict=True)
+        if status != 200
+    ]
+    seeds += [b"\x08" + bytes(4) + b"\nretry-after: " + wait for wait in (b"7", b"Wed, 21 Oct 2026 07:28:00 GMT")]
+    for number, seed in enumerate(seeds):
+        (corpus / f"seed-{number}").write_bytes(seed)
+
+
+def main() -> None:
+    """Runs libFuzzer with its own options, or those of the command line."""
+    corpus = PLACE / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    write_seeds(corpus)
+    words = PLACE / "words"
+    quoted = [*(f'"{word}"' for word in WORDS), *PIECES]
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in quoted))
+    options = [f"-artifact_prefix={PLACE}/", f"-dict={words}", "-max_len=4096", "-timeout=10", "-print_final_stats=1"]
+    files = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    atheris.Setup([sys.argv[0], *options, *sys.argv[1:], *([] if files else [str(corpus)])], try_input)
+    atheris.Fuzz()
+
+
+def _escaped(word: str) -> str:
+    return "".join(char if char.isalnum() else f"\\x{ord(char):02x}" for char in word)
+
+
+if __name__ == "__main__":
+    main()
