@@ -172,6 +172,8 @@ def _on_connection(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
     """The app on one connection, with the extension HANG_UP."""
 
     def hang_up(*, reset: bool) -> None:
+        if transport.is_closing():  # the client has hung up before
+            return
         if not reset:
             transport.close()  # when all that was written is sent
             return
