@@ -26,14 +26,26 @@ ANSWERED: Final = COUNT + 3
 """First bytes below this are answers: to a request without top_n, and with 1 to more than there are documents."""
 WORDS: Final = (
     *("results", "data", "index", "relevance_score", "score", "embedding", "model", "usage", "meta", "tokens"),
-    *("total_tokens", "prompt_tokens", "completion_tokens", "input_tokens", "billed_units", "detail", "error", "errors"),
-    *("message", "code", "type", "loc", "msg", "field", "request_id", "error_type", "AUTHZ_INSUFFICIENT_BALANCE"),
+    *("total_tokens", "prompt_tokens", "completion_tokens", "input_tokens", "billed_units", "detail", "error"),
+    *("errors", "message", "code", "type", "loc", "msg", "field", "request_id", "error_type"),
+    "AUTHZ_INSUFFICIENT_BALANCE",
 )
 PIECES: Final = (
     *("{", "}", "[", "]", ":", ",", "null", "true", "-1", "0.5", "1e400", "NaN", "Infinity", "9" * 30, "\\ud800"),
     *("retry-after: ", "retry-after-ms: ", "x-should-retry: false", "location: //", "<title>", "</title>", "&#x0;"),
     *("Wed, 21 Oct 2026 07:28:00 GMT", "-0000", "\n\n"),
 )
+OTHER_ANSWERS: Final = (
+    json.dumps({"data": [{"index": index, "score": 1 - index / 8} for index in range(COUNT)]}).encode(),
+    ANSWER.replace(b'"relevance_score": 0.5', b'"relevance_score": 1' + b"0" * 400),
+)
+OTHER_REFUSALS: Final = (
+    (307, b""),
+    (403, b'{"detail":{"message":"no","code":"AUTHZ_INSUFFICIENT_BALANCE","request_id":"1"}}'),
+    (422, b'{"detail":[{"loc":["body","query"],"msg":"Field required","type":"missing"}]}'),
+    (503, b"<html><title>503 &amp; more</title></html>"),
+)
+HEADERS: Final = b"\nretry-after: 5\nlocation: https://x/\n\n"
 
 
 def try_input(data: bytes) -> None:
@@ -58,17 +70,13 @@ def _header(line: bytes) -> tuple[str, str]:
 
 
 def write_seeds(corpus: Path) -> None:
-    """The recorded answers of real servers, and one of each other kind."""
-    recorded = [json.loads(line) for line in (ROOT / "tests/data/captures.jsonl").read_text().splitlines()]
-    bodies = [json.dumps(capture["response"]).encode() for capture in recorded]
-    statuses = [capture["status"] for capture in recorded]
-    seeds = [b"\0" + ANSWER, b"\2" + ANSWER]
-    seeds += [b"\0" + body for body, status in zip(bodies, statuses, strict=True) if status == 200]
-    seeds += [
-        b"\7" + (status - 300).to_bytes(2, "big") + b"\nretry-after: 5\nlocation: https://x/\n\n" + body
-        for body, status in zip(bodies, statuses, strict=True)
-        if status != 200
-    ]
+    """The recorded answers of real servers, and some that are not among them."""
+    captures = [json.loads(line) for line in (ROOT / "tests/data/captures.jsonl").read_text().splitlines()]
+    recorded = [(capture["status"], json.dumps(capture["response"]).encode()) for capture in captures]
+    answers = [ANSWER, *OTHER_ANSWERS, *(body for status, body in recorded if status == 200)]
+    refusals = [*OTHER_REFUSALS, *(each for each in recorded if each[0] != 200)]
+    seeds = [bytes([top_n]) + body for top_n in (0, 2) for body in answers]
+    seeds += [b"\7" + (status - 300).to_bytes(2, "big") + HEADERS + body for status, body in refusals]
     seeds += [b"\x08" + bytes(4) + b"\nretry-after: " + wait for wait in (b"7", b"Wed, 21 Oct 2026 07:28:00 GMT")]
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)

@@ -1,9 +1,9 @@
 """Runs the soak, and fails if a promise is broken.
 
-    python -m tests.soak [duration] [plot.svg]
+    python -m tests.soak [duration] [directory]
 
-The duration is like 90s, 10m or 1h; a minute by default. What was measured goes to build/soak.json, and into a picture
-if one is named (which needs matplotlib: the dependency group `plot`).
+The duration is like 90s, 10m or 1h; a minute by default. What was measured goes to soak.json and, as a picture, to
+soak.svg in the directory, by default build/. The picture needs matplotlib: the dependency group `plot`.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ from .load import Callers
 from .report import Report, draw
 from .samples import Sample, Sampler, measure
 
-RECORD: Final = Path(__file__).parents[2] / "build" / "soak.json"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _LONGEST_WARM_UP: Final = 30.0
 _LONGEST_REST: Final = 20.0
@@ -65,7 +64,7 @@ async def soak(url: str, seconds: float, complaints: list[str]) -> Report:
 async def rested(at_most: int) -> Sample:
     """What this process holds once no more than so many descriptors are open, or will not close."""
     end = time.monotonic() + _LONGEST_REST
-    while descriptors() > at_most and time.monotonic() < end:
+    while descriptors() > at_most and time.monotonic() < end:  # noqa: ASYNC110  # nobody tells when sockets close
         await asyncio.sleep(0.05)
     gc.collect()
     return measure()
@@ -114,17 +113,16 @@ def seconds_of(duration: str) -> float:
     return float(matched[1]) * _UNITS[matched[2]]
 
 
-def main(duration: str = "1m", plot: str | None = None) -> int:
+def main(duration: str = "1m", directory: str = "build") -> int:
     """Soaks, writes, and says what came of it."""
-    seconds = seconds_of(duration)
+    seconds, place = seconds_of(duration), Path(directory)
+    place.mkdir(parents=True, exist_ok=True)
     with server() as url, listening() as complaints:
         SyncRerankClient(base_url=url).rerank("q", [])  # starts the background loop, and asks nobody
         report = asyncio.run(soak(url, seconds, complaints))
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(report.to_json())
+    (place / "soak.json").write_text(report.to_json())
+    draw(report, place / "soak.svg")
     print(report)
-    if plot is not None:
-        draw(report, plot)
     return 1 if report.broken else 0
 
 

@@ -90,6 +90,7 @@ class Callers:
     def __init__(self, url: str) -> None:
         self.sync_client = SyncRerankClient("jina_soak", base_url=url, timeout=TIMEOUT)
         self.client = RerankClient("jina_soak", base_url=url, timeout=TIMEOUT)
+        self._sync_clones, self._clones = _by_group(self.sync_client), _by_group(self.client)
         self.accounts: list[Account] = []
 
     @property
@@ -117,20 +118,18 @@ class Callers:
 
     def _call_in_a_thread(self, number: int, end: float) -> None:
         account, chance = self._opened(), random.Random(f"thread {number}")
-        clients = _by_group(self.sync_client)
         while time.monotonic() < end:
             question, group, limits = Question.ask(chance), *_limits(chance)
             account.started += 1
             outcome: RerankResponse[str] | RerankError
             try:
-                outcome = clients[group].rerank(question.query, question.documents, **limits)
+                outcome = self._sync_clones[group].rerank(question.query, question.documents, **limits)
             except RerankError as error:
                 outcome = error
             account.take(group, question, outcome)
 
     async def _call_in_a_task(self, number: int, end: float) -> None:
         account, chance = self._opened(), random.Random(f"task {number}")
-        clients = _by_group(self.client)
         while time.monotonic() < end:
             question, group, limits = Question.ask(chance), *_limits(chance)
             patience = limits.pop("deadline") if limits and chance.random() < 0.5 else math.inf
@@ -138,7 +137,7 @@ class Callers:
             outcome: RerankResponse[str] | RerankError | None = None
             with anyio.CancelScope(deadline=anyio.current_time() + patience):
                 try:
-                    outcome = await clients[group].rerank(question.query, question.documents, **limits)
+                    outcome = await self._clones[group].rerank(question.query, question.documents, **limits)
                 except RerankError as error:
                     outcome = error
             account.take(group, question, outcome)

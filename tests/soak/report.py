@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from .load import TASKS, THREADS, Account
@@ -11,6 +12,10 @@ from .samples import Sample
 MIB: Final = 2**20
 _CLOSING: Final = 10
 """Descriptors of connections that are being closed while others open in their place."""
+
+
+_OWN_OBJECTS: Final = 1_500
+"""What the soak itself keeps, such as the accounts of its callers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +48,7 @@ class Report:
     def _accounts(self) -> dict[str, bool]:
         account, unread = self.account, self.unread
         return {
-            "every call has one end": account.started
-            == account.succeeded + account.cancelled + account.failed.total(),
+            "every call has one end": account.started == account.succeeded + account.cancelled + account.failed.total(),
             "the clients have counted every call": account.started == self.asked,
             "no answer is that of another question": account.wrong == 0,
             "calls of the steady group run to their end": account.interrupted["steady"] == 0,
@@ -63,7 +67,8 @@ class Report:
             "descriptors are where they were": after.descriptors == before.descriptors,
             "threads are where they were": after.threads == before.threads,
             "tasks are where they were": after.tasks == before.tasks,
-            "memory does not grow": self.growth < 2 * MIB + self.account.started / 100_000 * MIB,
+            "no call leaves an object behind": after.objects - before.objects < _OWN_OBJECTS + 2 * len(self.samples),
+            "memory does not grow": self.growth < 4 * MIB + self.account.started / 100_000 * MIB,
         }
 
     @property
@@ -83,7 +88,7 @@ class Report:
 
     def to_json(self) -> str:
         """All of it, the samples too."""
-        return json.dumps(vars(self) | {"broken": self.broken}, default=vars, indent=1)
+        return json.dumps(vars(self) | {"broken": self.broken}, default=vars)
 
     def __str__(self) -> str:
         return "\n".join([*self._lines(), *(f"BROKEN: {promise}" for promise in self.broken)])
@@ -100,23 +105,26 @@ class Report:
             {name.removeprefix("fault "): count for name, count in faults.items()}
         )
         yield f"  refused    {self.met.get('refused', 0):,}, above the key's concurrency"
-        yield f"{'':13}{'memory':>10}{'descriptors':>13}{'threads':>9}{'tasks':>7}"
         peaks = Sample(0, 0, *(max(column) for column in zip(*map(_held, self.samples), strict=True)))
-        for name, at in (("before", self.before), ("at the most", peaks), ("unused", self.unused), ("after", self.after)):
-            yield f"  {name:11}{at.memory / MIB:>6.1f} MiB{at.descriptors:>13}{at.threads:>9}{at.tasks:>7}"
+        rests = {"before": self.before, "at the most": peaks, "unused": self.unused, "after": self.after}
+        yield f"{'':13}" + "".join(
+            f"{column:>13}" for column in ("memory", "descriptors", "threads", "tasks", "objects")
+        )
+        for name, (memory, *counts) in {name: _held(sample) for name, sample in rests.items()}.items():
+            yield f"  {name:11}{memory / MIB:>9.1f} MiB" + "".join(f"{count:>13,}" for count in counts)
         yield f"memory grew by {self.growth / 1024:.0f} KiB from the second quarter to the last"
         yield from self.complaints
 
 
-def _held(sample: Sample) -> tuple[int, int, int, int]:
-    return sample.memory, sample.descriptors, sample.threads, sample.tasks
+def _held(sample: Sample) -> tuple[int, ...]:
+    return sample.memory, sample.descriptors, sample.threads, sample.tasks, sample.objects
 
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def draw(report: Report, path: str) -> None:
+def draw(report: Report, path: Path) -> None:
     """Memory, descriptors and the rate of calls over time, as a picture."""
     import matplotlib as mpl  # noqa: PLC0415  # of a dependency group of its own
 
@@ -130,9 +138,7 @@ def draw(report: Report, path: str) -> None:
     panels: dict[str, list[float]] = {
         "resident memory, MiB": [sample.memory / MIB for sample in report.samples],
         "file descriptors": [sample.descriptors for sample in report.samples],
-        "calls a second": [
-            (calls[i + 1] - calls[i]) / (times[i + 1] - times[i]) for i in range(len(report.samples))
-        ],
+        "calls a second": [(calls[i + 1] - calls[i]) / (times[i + 1] - times[i]) for i in range(len(report.samples))],
     }
     figure, rows = plt.subplots(len(panels), 1, sharex=True, figsize=(7, 5.4), layout="constrained")
     for axes, (what, values), color in zip(rows, panels.items(), ("#1f6f8b", "#8b5a1f", "#5f7f3f"), strict=True):

@@ -29,12 +29,16 @@ class Sample:
     threads: int
     tasks: int
     """Of asyncio, on all event loops of the process."""
+    objects: int
+    """That the garbage collector looks after."""
 
 
 def measure(seconds: float = 0.0, calls: int = 0) -> Sample:
     """What this process holds now."""
-    tasks = sum(type(thing) is asyncio.Task for thing in gc.get_objects())
-    return Sample(seconds, calls, resident_bytes(), descriptors(), threading.active_count(), tasks)
+    objects = gc.get_objects()
+    tasks = sum(type(thing) is asyncio.Task for thing in objects)
+    threads = threading.active_count()
+    return Sample(seconds, calls, resident_bytes(), descriptors(), threads, tasks, len(objects))
 
 
 class Sampler:

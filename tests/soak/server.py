@@ -2,7 +2,8 @@
 
     python -m tests.soak.server
 
-Prints its URL, and ends when its input does. `GET /_soak` tells how many requests of each group it has met, and how many it has dropped.
+Prints its URL, and ends when its input does. `GET /_soak` tells how many requests of each group it has met, and how
+many of them it has dropped.
 """
 
 import random
