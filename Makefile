@@ -4,12 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH := full
+SOAK := 1m
+ATHERIS := 1200
 PEERS := .venv-bench/.installed
 
 ENGINES := .venv-engines/.installed
 HF := .venv-hf/.installed
+FUZZER := .venv-atheris/.installed
 
-.PHONY: help demo test check fmt fuzz smoke bench soak engines hf clean
+.PHONY: help demo test check fmt fuzz atheris smoke bench soak soak-bulk engines hf clean
 
 help:
 	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
@@ -19,7 +22,9 @@ help:
 	@echo "make smoke   the tests marked smoke, on every Python found and on the lowest dependencies, against the wheel"
 	@echo "make bench   speed beside other clients, into docs/benchmarks.md; BENCH=quick is a rough run, into build/"
 	@echo "make fmt     format the code"
-	@echo "make soak    100,000 requests through rerank_many, and a plot of the memory they take"
+	@echo "make soak    threads and tasks against a faulty server for a minute, all accounted for; SOAK=1h is longer"
+	@echo "make soak-bulk  100,000 requests through rerank_many, and a plot of the memory they take"
+	@echo "make atheris    the codec under a fuzzer that coverage guides; ATHERIS=1200 seconds, on Linux"
 	@echo "make engines    the examples for Daft and Ray Data, in an environment of their own"
 	@echo "make hf      cross-encoders as scorers, in an environment of their own with PyTorch"
 
@@ -52,9 +57,22 @@ fuzz: $(INSTALLED)
 smoke: $(INSTALLED)
 	$(BIN)/python scripts/smoke.py
 
+atheris: $(FUZZER)
+	.venv-atheris/bin/python -m scripts.atheris_codec -max_total_time=$(ATHERIS)
+
+$(FUZZER): pyproject.toml $(INSTALLED)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-atheris
+	$(BIN)/uv pip install --quiet --python .venv-atheris/bin/python --editable . --group atheris
+	@touch $@
+
 soak: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group plot
-	SOAK=100000 SOAK_PLOT=docs/bulk-memory.svg $(BIN)/python -m pytest --timeout 0 -k thousands tests/test_bulk_sync.py
+	$(BIN)/python -W error -m tests.soak $(SOAK)
+
+soak-bulk: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group plot
+	BULK_SOAK=100000 BULK_SOAK_PLOT=docs/bulk-memory.svg \
+		$(BIN)/python -m pytest --timeout 0 -k thousands tests/test_bulk_sync.py
 
 engines: $(ENGINES)
 	.venv-engines/bin/python -m pytest -k engine tests/test_docs.py
@@ -85,5 +103,5 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-bench .venv-engines .venv-hf build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-atheris .venv-bench .venv-engines .venv-hf build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache

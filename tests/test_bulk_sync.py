@@ -256,8 +256,8 @@ def test_a_stream_stays_in_its_process(raw_server: RawServer) -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is read from /proc")
 def test_thousands_of_requests_have_one_outcome_each_in_flat_memory() -> None:
     """10,000 with one fault in ten; `make soak-bulk` runs more of them, and draws the memory."""
-    count = int(os.environ.get("SOAK", "10000"))
-    plot = [os.environ["SOAK_PLOT"]] if "SOAK_PLOT" in os.environ else []
+    count = int(os.environ.get("BULK_SOAK", "10000"))
+    plot = [os.environ["BULK_SOAK_PLOT"]] if "BULK_SOAK_PLOT" in os.environ else []
     command = [sys.executable, "-W", "error", "-m", "tests.bulk_soak", str(count), *plot]
     soak = subprocess.run(command, capture_output=True, text=True, timeout=count / 50, cwd=ROOT, check=True)
     result = json.loads(soak.stdout)

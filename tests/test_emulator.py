@@ -546,6 +546,20 @@ def test_a_blocking_scorer_does_not_block_the_others() -> None:
         gate.opened.set()
 
 
+def test_a_reset_that_comes_when_the_client_has_gone_is_nothing_to_complain_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = Gate()
+    with serve(scorer=gate, faults=["reset"]) as server:
+        with request_in_flight(server):
+            assert gate.entered.wait(10)
+        assert httpx.get(f"{server.url}/v1/models").status_code == 200  # now the server has seen that it has gone
+        gate.opened.set()
+        while httpx.get(f"{server.url}/_emulator/requests").json()["requests"] == 0:
+            pass
+    assert caplog.text == ""
+
+
 def python(code: str, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-X", "dev", "-W", "error", *options, "-c", code]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
