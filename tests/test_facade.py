@@ -229,5 +229,5 @@ def test_no_socket_is_held_by_a_client_that_is_quiet(raw_server: RawServer) -> N
     raw_server.plays = [send(http(answer_body(2)))]
     with SyncRerankClient(base_url=raw_server.url) as client:
         client.rerank("q", ["a", "b"])
-        assert raw_server.disconnected.wait(15)  # after 5 s, by design
+        assert raw_server.disconnected.wait(15)  # after 4 s, by design
         assert client.rerank("q", ["a", "b"]).documents == ["b", "a"]

@@ -79,6 +79,7 @@ def test_a_report_without_fault_has_nothing_to_say() -> None:
         ({"after": replace(REST, threads=3)}, "threads are where they were"),
         ({"after": replace(REST, tasks=2)}, "tasks are where they were"),
         ({"after": replace(REST, objects=52_000)}, "no call leaves an object behind"),
+        ({"unused": replace(REST, objects=54_000)}, "a client that rests holds no call"),
         ({"samples": LEAK}, "memory does not grow"),
     ],
 )

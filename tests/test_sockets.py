@@ -30,7 +30,19 @@ from jina_rerank import (
 )
 
 from .matrix.case import server_tls, trust
-from .servers import Play, RawServer, answer_body, http, read_requests, reset, send, send_and_close, silence, trickle
+from .servers import (
+    HangUpError,
+    Play,
+    RawServer,
+    answer_body,
+    http,
+    read_requests,
+    reset,
+    send,
+    send_and_close,
+    silence,
+    trickle,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -395,13 +407,25 @@ async def test_a_proxy_that_is_down_is_not_asked_twice() -> None:
         assert caught.value.attempts == 1
 
 
-async def test_no_socket_is_held_by_a_client_that_is_quiet(raw_server: RawServer) -> None:
-    raw_server.plays = [send(GOOD)]
+async def test_a_client_that_is_quiet_gives_its_socket_up_before_the_server_does(raw_server: RawServer) -> None:
+    closed_by: list[str] = []
+
+    def play(connection: socket.socket) -> None:
+        connection.sendall(GOOD)
+        connection.settimeout(5)  # uvicorn's own patience
+        try:
+            closed_by.append("client" if connection.recv(1) == b"" else "nobody")
+        except TimeoutError:
+            closed_by.append("server")
+        raise HangUpError
+
+    raw_server.plays = [play, send(GOOD)]
     async with connect(base_url=raw_server.url) as client:
         await client.rerank("q", ["a", "b"])
-        # 5 s by design; the client is neither used nor closed meanwhile.
+        # 4 s by design; the client is neither used nor closed meanwhile.
         assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 15)
-        assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
+        assert (await client.rerank("q", ["a", "b"])).attempts == 1
+    assert closed_by == ["client"]
 
 
 async def test_cookies_are_neither_kept_nor_sent(raw_server: RawServer) -> None:

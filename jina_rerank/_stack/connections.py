@@ -19,8 +19,9 @@ from ..errors import ClientClosedError
 if TYPE_CHECKING:
     from .governor import Governor
 
-KEEPALIVE_SECONDS: Final = 5.0
-"""How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn: 5, nginx: 75)."""
+KEEPALIVE_SECONDS: Final = 4.0
+"""How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn, Node: 5, nginx: 75).
+One that is used again just when the server closes it costs an attempt."""
 CLOSING_SECONDS: Final = 2.0
 """How long closing waits for calls to unwind, and for sockets to close."""
 LARGE_REQUEST_BYTES: Final = 2**20

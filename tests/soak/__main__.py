@@ -30,7 +30,7 @@ from .samples import Sample, Sampler, measure
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _LONGEST_WARM_UP: Final = 30.0
 _LONGEST_REST: Final = 20.0
-"""Seconds in which connections that nobody uses must close; by design they are kept for 5 s."""
+"""Seconds in which connections that nobody uses must close; by design they are kept for 4 s."""
 
 
 async def soak(url: str, seconds: float, complaints: list[str]) -> Report:

@@ -16,6 +16,8 @@ _CLOSING: Final = 10
 
 _OWN_OBJECTS: Final = 1_500
 """What the soak itself keeps, such as the accounts of its callers."""
+_CLIENTS_OBJECTS: Final = 1_500
+"""What two clients keep: for each event loop, among others, an entry for each tenth of a second of the last minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +63,15 @@ class Report:
 
     def _resources(self) -> dict[str, bool]:
         before, after, peak = self.before, self.after, max(sample.descriptors for sample in self.samples)
+        own = _OWN_OBJECTS + 2 * len(self.samples)
         return {
             "a client that rests holds no connection": self.unused.descriptors == before.descriptors,
             "no call in flight has two connections": peak <= before.descriptors + THREADS + TASKS + _CLOSING,
             "descriptors are where they were": after.descriptors == before.descriptors,
             "threads are where they were": after.threads == before.threads,
             "tasks are where they were": after.tasks == before.tasks,
-            "no call leaves an object behind": after.objects - before.objects < _OWN_OBJECTS + 2 * len(self.samples),
+            "no call leaves an object behind": after.objects - before.objects < own,
+            "a client that rests holds no call": self.unused.objects - before.objects < own + _CLIENTS_OBJECTS,
             "memory does not grow": self.growth < 4 * MIB + self.account.started / 100_000 * MIB,
         }
 
