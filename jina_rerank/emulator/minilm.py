@@ -78,7 +78,8 @@ class MiniLMScorer:
     def truncate(self, text: str, max_tokens: int) -> str:
         """Cut after a word piece."""
         text = _printable(text)
-        ends = [end for _, end in _tokenizer().encode(text, add_special_tokens=False).offsets]
+        with _NATIVE:
+            ends = [end for _, end in _tokenizer().encode(text, add_special_tokens=False).offsets]
         return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
 
     def _vector(self, text: str) -> "NDArray[np.float32]":
@@ -98,16 +99,16 @@ def _printable(text: str) -> str:
 
 
 def _encode(text: str) -> tuple[int, ...]:
-    return tuple(_tokenizer().encode(_printable(text)).ids)
+    with _NATIVE:
+        return tuple(_tokenizer().encode(_printable(text)).ids)
 
 
 def _embed(tokens: tuple[int, ...]) -> "NDArray[np.float32]":
     """The mean of the last hidden states, of unit length."""
     ids = np.array([tokens], dtype=np.int64)
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    session = _session()
-    with _INFERENCE:
-        hidden = session.run(None, feed)[0][0]
+    with _NATIVE:
+        hidden = _session().run(None, feed)[0][0]
     mean = hidden.mean(axis=0)
     return cast("NDArray[np.float32]", mean / np.linalg.norm(mean))
 
@@ -120,14 +121,15 @@ def _tokenizer() -> tokenizers.BertWordPieceTokenizer:
 
 
 _AT_ONCE: Final = 64
-_INFERENCE: Final = threading.BoundedSemaphore(_AT_ONCE)
+_NATIVE: Final = threading.BoundedSemaphore(_AT_ONCE)
+"""Held in native code: of the tokenizer, and of onnxruntime that runs the model or loads it."""
 
 
 @atexit.register
 def _come_to_rest() -> None:
     # The interpreter aborts when it ends and meets a thread in the middle of native code: let none begin any more.
     for _ in range(_AT_ONCE):
-        _INFERENCE.acquire()
+        _NATIVE.acquire()
 
 
 class _Session(Protocol):
