@@ -476,7 +476,7 @@ class TestServe:
 
     def test_a_scorer_of_the_users_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         program = "def by_length(query, documents): return map(len, documents)\nclass Lists: by_length = by_length\n"
-        (tmp_path / "own_scores.py").write_text(program + "number = 3\nasync def late(query, documents): ...\n")
+        (tmp_path / "own_scores.py").write_text(program + "number = 3\ndef alone(query): ...\n")
         monkeypatch.chdir(tmp_path)
         with serving("--scorer", "own_scores:by_length", "--latency", "50:0.01,99:0.02") as (_, greeting):
             assert "Scorer: by_length, which is not Jina's model" in greeting
@@ -485,8 +485,8 @@ class TestServe:
                 out, _ = rank.communicate("aa\naaaa\naaa\n", timeout=LONGEST_SECONDS)
             assert [line.split("\t")[-1] for line in out.splitlines()] == ["aaaa", "aaa", "aa"]
         serve = ("serve", "--port", "0", "--scorer")
-        refused(call(*serve, "own_scores:number"), 2, "expected a Scorer, or a plain function")
-        refused(call(*serve, "own_scores:late"), 2, "expected a Scorer, or a plain function")
+        refused(call(*serve, "own_scores:number"), 2, "expected a Scorer, or a function")
+        refused(call(*serve, "own_scores:alone"), 2, "expected a Scorer, or a function")
         refused(call(*serve, "own_scores:nothing"), 2, "has no attribute 'nothing'")
         refused(call(*serve, "no_such_module:f"), 2, "No module named 'no_such_module'")
         refused(call(*serve, "bm25"), 2, "no scorer 'bm25': there are lexical, minilm, hf:MODEL and module:function")

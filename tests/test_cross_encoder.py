@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from jina_rerank import SyncRerankClient
-from jina_rerank.emulator import Scorer, serve
+from jina_rerank.emulator import serve
+
+if TYPE_CHECKING:
+    from jina_rerank.emulator import CrossEncoderScorer
 
 pytestmark = [
     pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="the extra `hf` is not installed: make hf"),
@@ -45,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scorer(model: Path) -> Scorer:
+def scorer(model: Path) -> "CrossEncoderScorer":
     from jina_rerank.emulator import CrossEncoderScorer  # noqa: PLC0415
 
     return CrossEncoderScorer(str(model))
@@ -57,7 +60,7 @@ def predicted(model: Path) -> list[float]:
     return [float(score) for score in cross_encoder.predict([(QUERY, text) for text in DOCUMENTS])]
 
 
-def test_the_scores_are_those_of_the_cross_encoder(scorer: Scorer, model: Path) -> None:
+def test_the_scores_are_those_of_the_cross_encoder(scorer: "CrossEncoderScorer", model: Path) -> None:
     expected = predicted(model)
     assert len({round(score, 3) for score in expected}) == len(expected)
     assert scorer.score(QUERY, DOCUMENTS, listwise=False) == pytest.approx(expected, abs=1e-5)
@@ -86,7 +89,7 @@ def test_it_is_served(model: Path) -> None:
     assert [result.index for result in response.results] == [*sorted(range(3), key=lambda index: -sent[index]), 3]
 
 
-def test_it_serves_many_at_once_and_texts_of_any_kind(scorer: Scorer) -> None:
+def test_it_serves_many_at_once_and_texts_of_any_kind(scorer: "CrossEncoderScorer") -> None:
     texts = ["\ud800 half a pair", "skin " * 1_000, "気候変動", "\x00"]
     with serve(scorer=scorer) as server, SyncRerankClient("jina_local", base_url=server.url) as client:
         with ThreadPoolExecutor(8) as threads:
@@ -98,7 +101,7 @@ def test_it_serves_many_at_once_and_texts_of_any_kind(scorer: Scorer) -> None:
     assert all(map(math.isfinite, scorer.score(QUERY, texts, listwise=False)))
 
 
-def test_tokens_are_those_of_the_model(scorer: Scorer) -> None:
+def test_tokens_are_those_of_the_model(scorer: "CrossEncoderScorer") -> None:
     assert scorer.count_tokens("skin care") == 4  # two words, [CLS] and [SEP]
     assert scorer.truncate("skin care cream", 2) == "skin care"
     assert scorer.truncate("skin care", 2) == "skin care"

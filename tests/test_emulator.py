@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 import trio
@@ -336,10 +338,33 @@ def lengths(query: str, documents: Sequence[str]) -> list[int]:
     return [len(document) for document in documents]
 
 
+class Later:
+    """An object that is called like an async function."""
+
+    async def __call__(self, query: str, documents: Sequence[str]) -> list[int]:
+        await anyio.lowlevel.checkpoint()
+        return lengths(query, documents)
+
+
+async def in_an_hour(query: str, documents: Sequence[str]) -> list[int]:
+    await anyio.sleep(3600)
+    return lengths(query, documents)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lengths, "lengths"),
+        (lambda query, documents: (len(document) for document in documents), "<lambda>"),
+        (partial(lengths), "partial"),
+        (Later.__call__.__get__(Later()), "Later.__call__"),
+        (Later(), "Later"),
+    ],
+)
 @pytest.mark.anyio
-async def test_a_function_is_a_scorer() -> None:
-    response = await ask(create_app(scorer=lengths), documents=["aaa", "a", "aa"])
-    assert response.headers["x-jina-emulator-scorer"] == "lengths"
+async def test_a_function_is_a_scorer(function: Any, name: str) -> None:
+    response = await ask(create_app(scorer=function), documents=["aaa", "a", "aa"])
+    assert response.headers["x-jina-emulator-scorer"].endswith(name)
     assert [(result["index"], result["relevance_score"]) for result in response.json()["results"]] == [
         (0, 3.0),
         (2, 2.0),
@@ -347,11 +372,44 @@ async def test_a_function_is_a_scorer() -> None:
     ]
 
 
+def test_async_functions_run_on_the_event_loop_however_many() -> None:
+    async def main() -> float:
+        app = create_app(scorer=in_an_hour)
+        start = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(100):  # more than there are worker threads
+                group.start_soon(ask, app)
+        return anyio.current_time() - start
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == pytest.approx(3600)
+
+
+def raises(query: str, documents: Sequence[str]) -> list[float]:
+    raise ZeroDivisionError("out of order")
+
+
+async def raises_later(query: str, documents: Sequence[str]) -> list[float]:
+    raise ZeroDivisionError("out of order")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (raises, "ZeroDivisionError: out of order"),
+        (raises_later, "ZeroDivisionError: out of order"),
+        (lambda query, documents: [0.5], "one number for each document: it gave 1 for 2"),
+        (lambda query, documents: [0.5, float("nan")], "finite numbers: it gave nan for document 1"),
+        (lambda query, documents: None, "TypeError: 'NoneType' object is not iterable"),
+        (lambda query, documents: ["a", "b"], "could not convert string to float: 'a'"),
+    ],
+)
 @pytest.mark.anyio
-async def test_a_function_with_a_wrong_number_of_scores_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
-    response = await ask(create_app(scorer=lambda query, documents: [0.5]), documents=["a", "b"])
-    assert response.status_code == 500
-    assert "must give one finite number for each of 2 documents" in caplog.text
+async def test_a_function_that_fails_is_an_internal_error(
+    function: Any, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await ask(create_app(scorer=function), documents=["a", "b"])
+    assert (response.status_code, response.json()["detail"]["code"]) == (500, "INTERNAL_ERROR")
+    assert reason in caplog.text
 
 
 async def ask(app: Any, **fields: object) -> httpx.Response:
@@ -420,13 +478,14 @@ async def test_a_request_can_be_cancelled_while_it_waits() -> None:
         {"latency": {50: float("nan")}},
         {"serving": "gpt-rerank"},
         {"scorer": "lexical"},
-        {"scorer": ask},
+        {"scorer": lambda query: [0.5]},
+        {"scorer": LexicalScorer},
         {"scorer": Scores([], name="two\nlines")},
         {"scorer": Scores([], name="é")},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"latency|serving|name|scorer: expected a Scorer, or a plain function"):
+    with pytest.raises(ValueError, match=r"latency|serving|name|scorer: expected a Scorer, or a function"):
         create_app(**options)
 
 

@@ -8,13 +8,17 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jina_rerank.emulator import LexicalScorer, Scorer
+from jina_rerank.emulator import LexicalScorer
 from jina_rerank.emulator.scifact import Claim, claims
+
+if TYPE_CHECKING:
+    from jina_rerank.emulator import MiniLMScorer
 
 QUERY = "organic skin care for sensitive skin"
 DOCUMENTS = [
@@ -27,7 +31,7 @@ DOCUMENTS = [
 needs_minilm = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="the extra `minilm` is not installed")
 
 
-def minilm() -> Scorer:
+def minilm() -> "MiniLMScorer":
     from jina_rerank.emulator import MiniLMScorer  # noqa: PLC0415
 
     return MiniLMScorer()
@@ -36,7 +40,7 @@ def minilm() -> Scorer:
 EVERY_SCORER = pytest.mark.parametrize(
     "make", [pytest.param(LexicalScorer, id="lexical"), pytest.param(minilm, id="minilm", marks=needs_minilm)]
 )
-Make = Callable[[], Scorer]
+Make = Callable[[], "LexicalScorer | MiniLMScorer"]
 
 
 @EVERY_SCORER
@@ -173,7 +177,7 @@ def mean_ndcg(score: Callable[[Claim], Sequence[float]]) -> float:
     return sum(ndcg(claim, score(claim)) for claim in claims()) / len(claims())
 
 
-def rerank(scorer: Scorer, *, listwise: bool) -> Callable[[Claim], list[float]]:
+def rerank(scorer: "LexicalScorer | MiniLMScorer", *, listwise: bool) -> Callable[[Claim], list[float]]:
     return lambda claim: scorer.score(
         claim.text, [abstract.passage for abstract in claim.candidates], listwise=listwise
     )

@@ -3,7 +3,8 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -24,7 +25,7 @@ from .faults import FAULT_HEADER, Faults
 from .latency import Latency
 from .limits import Account
 from .log import Entry, RequestLog
-from .ranking import rank, read, refuse_unsupported
+from .ranking import Reading, rank, read, refuse_unsupported
 from .scorers import ScoreFunction, Scorer, as_scorer
 
 _LOG = logging.getLogger(__name__)
@@ -161,18 +162,31 @@ class _Emulator:
         with account.request(reading.total_tokens, anyio.current_time()):
             headers = account.remaining() | {"x-jina-emulator-scorer": self._scorer.name}
             await anyio.sleep(self._latency.draw())
-            answer = await self._run(partial(rank, self._scorer, reading, body, model))
+            scores = await self._score(reading, model)
+            answer = await self._run(partial(rank, self._scorer, reading, scores, body, model))
             response = WireResponse(answer, headers=headers)
             return await fault.spoil(response, request) if fault else response
 
+    async def _score(self, reading: Reading, model: Model) -> Iterable[float]:
+        listwise = model.scoring == "listwise"
+        given = await self._run(partial(self._scorer.score, reading.query, reading.documents, listwise=listwise))
+        with self._refusing_when_it_fails():
+            return await given if isinstance(given, Awaitable) else given
+
     async def _run(self, work: Callable[[], _T]) -> _T:
-        try:
+        with self._refusing_when_it_fails():
             if self._scorer.blocking:
                 return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
             return work()
+
+    @contextmanager
+    def _refusing_when_it_fails(self) -> Generator[None]:
+        """A scorer is anybody's code: whatever it raises is a 500, and its traceback is logged."""
+        try:
+            yield
         except RefusedError:
             raise
-        except Exception as error:  # a scorer is anybody's code
+        except Exception as error:
             _LOG.exception("the scorer %r failed", self._scorer.name)
             raise internal_error() from error
 

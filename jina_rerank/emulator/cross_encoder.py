@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from .scorers import LexicalScorer, against_rivals, header_name
+from .scorers import TextRules, against_rivals, header_name
 
 try:
     # Imported by name because it has no types.
@@ -17,14 +17,16 @@ try:
 except ModuleNotFoundError as _error:
     raise ImportError('CrossEncoderScorer needs sentence-transformers: pip install "jina-rerank[hf]"') from _error
 
-# One at a time: each uses all cores as it is, and a tokenizer breaks in two threads at once.
+# One batch at a time: each uses all cores as it is, and a tokenizer breaks in two threads at once. A short request
+# waits for one batch of a long one, and so does the end of the interpreter.
 _INFERENCE: Final = threading.Lock()
+_BATCH: Final = 32
 
 # The interpreter aborts when it ends and meets a thread in the middle of native code: let none begin any more.
 atexit.register(_INFERENCE.acquire)
 
 
-class CrossEncoderScorer:
+class CrossEncoderScorer(TextRules):
     """Scores by a cross-encoder, which reads query and document together; on the GPU if there is one.
 
     Pointwise, a score is the logistic function of the model's output; listwise, `against_rivals` applies to it,
@@ -42,23 +44,25 @@ class CrossEncoderScorer:
     def __init__(self, model: str) -> None:
         self._model = _loaded(model)
         self._tokenizer = self._model.tokenizer
-        self._lexical = LexicalScorer()
         self.name: str = header_name(f"hf:{Path(model).name}")
         """`hf:` and the last part of the model's name."""
 
     def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
         """Score by what the model thinks of each pair."""
         pairs = [(_printable(query), _printable(document)) for document in documents]
-        with _INFERENCE:
-            # Some releases fail when there is nothing to score.
-            outputs = self._model.predict(pairs, activation_fn=_IDENTITY, show_progress_bar=False) if pairs else []
+        outputs = [0.0] * len(pairs)
+        # Texts of a like length together: all of a batch are padded to its longest.
+        order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][1]))
+        for start in range(0, len(order), _BATCH):
+            indices = order[start : start + _BATCH]
+            batch = [pairs[index] for index in indices]
+            with _INFERENCE:
+                found = self._model.predict(batch, activation_fn=_IDENTITY, show_progress_bar=False)
+            for index, output in zip(indices, found, strict=True):
+                outputs[index] = float(output)
         # The hyperbolic tangent is the logistic function, stretched; unlike exp() it never overflows.
-        scores = [round(math.tanh(float(output) / 2), 6) for output in outputs]
+        scores = [round(math.tanh(output / 2), 6) for output in outputs]
         return against_rivals(scores) if listwise else [(1 + score) / 2 for score in scores]
-
-    def embed(self, documents: Sequence[str]) -> list[list[float]]:
-        """The lexical scorer's vectors: a cross-encoder has none."""
-        return self._lexical.embed(documents)
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of the model's tokenizer, special ones included, of the whole text."""
@@ -83,12 +87,12 @@ def _loaded(model: str) -> Any:
     except Exception as error:  # noqa: BLE001  # whatever the libraries below raise for what they cannot read
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"hf:{model} cannot be loaded: {reason}") from None
-    config = loaded.model.config
-    if not any("SequenceClassification" in name for name in config.architectures or ()):
-        # It would be given a layer of random weights, and scores without a meaning.
+    trained = getattr(getattr(loaded.model, "config", None), "architectures", None) or ()
+    if type(loaded.model).__name__ not in trained:
+        # It was given a layer of random weights, and scores without a meaning.
         raise ValueError(f"hf:{model} is no cross-encoder: it was not trained to score pairs of texts")
-    if config.num_labels != 1:
-        raise ValueError(f"hf:{model} gives {config.num_labels} figures for a pair; a reranker gives one")
+    if loaded.num_labels != 1:
+        raise ValueError(f"hf:{model} gives {loaded.num_labels} figures for a pair; a reranker gives one")
     if not loaded.tokenizer.is_fast:
         raise ValueError(f"hf:{model} has no fast tokenizer")
     return loaded

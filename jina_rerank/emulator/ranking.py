@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -53,13 +53,12 @@ def read(scorer: Scorer, body: RerankBody, model: Model) -> Reading:
     return Reading(query, documents, sum(min(count, model.context_tokens) for count in tokens))
 
 
-def rank(scorer: Scorer, reading: Reading, body: RerankBody, model: Model) -> dict[str, object]:
-    """The answer to `body`.
+def rank(scorer: Scorer, reading: Reading, given: Iterable[float], body: RerankBody, model: Model) -> dict[str, object]:
+    """The answer to `body`, of the scores that `scorer` has given for its documents.
 
     Raises:
         Exception: Whatever the scorer raises, and ValueError for scores that are none.
     """
-    given = scorer.score(reading.query, reading.documents, listwise=model.scoring == "listwise")
     scores = _checked(given, len(reading.documents))
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: body.top_n]
     results = [_result(index, scores[index], body, model) for index in best]
@@ -106,8 +105,12 @@ def _words_of_url(image: str) -> str:
     return re.sub(r"[\W_]+", " ", name).strip()
 
 
-def _checked(scores: Sequence[float], count: int) -> list[float]:
+def _checked(given: Iterable[float], count: int) -> list[float]:
     """The scores with the 8 decimals that the hosted API gives, and no minus before a zero."""
-    if len(scores) != count or not all(math.isfinite(score) for score in scores):
-        raise ValueError(f"a scorer must give one finite number for each of {count} documents")
-    return [round(float(score), 8) + 0.0 for score in scores]
+    scores = [float(score) for score in given]
+    if len(scores) != count:
+        raise ValueError(f"a scorer must give one number for each document: it gave {len(scores)} for {count}")
+    for index, score in enumerate(scores):
+        if not math.isfinite(score):
+            raise ValueError(f"a scorer must give finite numbers: it gave {score} for document {index}")
+    return [round(score, 8) + 0.0 for score in scores]

@@ -7,11 +7,17 @@ jina-reranker-v3 and v3.5 do. A client that merges parts of a list wrongly is fo
 import inspect
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from .tokens import count_tokens, is_cjk, truncate, words
+
+Scores: TypeAlias = Iterable[float] | Awaitable[Iterable[float]]
+"""What a scorer gives: numbers or, if it does not block, an awaitable of them."""
+
+ScoreFunction: TypeAlias = Callable[[str, Sequence[str]], Scores]
+"""Of a query and documents: one finite number for each. It may be `async`."""
 
 
 @runtime_checkable
@@ -28,7 +34,7 @@ class Scorer(Protocol):
         """Whether it computes for so long that it has to run in a worker thread."""
         ...
 
-    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> Scores:
         """One finite number for each document: 0 to 1 pointwise, in the manner of a cosine listwise."""
         ...
 
@@ -44,9 +50,6 @@ class Scorer(Protocol):
         """The beginning of `text`, for `max_doc_length`."""
         ...
 
-
-ScoreFunction: TypeAlias = Callable[[str, Sequence[str]], Iterable[float]]
-"""Of a query and documents: one finite number for each."""
 
 RIVALRY: Final = 0.1
 """The share of the others' mean score that a document loses in a list."""
@@ -82,7 +85,23 @@ _FLOOR: Final = 0.001  # the coverage of a text that shares nothing; a blank tex
 _DIMENSIONS: Final = 512  # as the vectors of jina-reranker-v3.5
 
 
-class LexicalScorer:
+class TextRules:
+    """Embeddings and tokens by rules alone, for scorers that have none of their own."""
+
+    def embed(self, documents: Sequence[str]) -> list[list[float]]:
+        """Feature hashing of the 4-grams to 512 dimensions; a blank text is the zero vector."""
+        return [_hashed(document) for document in documents]
+
+    def count_tokens(self, text: str) -> int:
+        """Count words, punctuation marks and CJK characters."""
+        return count_tokens(text)
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """Cut after a word, a punctuation mark or a CJK character."""
+        return truncate(text, max_tokens)
+
+
+class LexicalScorer(TextRules):
     """BM25 over words, pairs of words, CJK bigrams and character 4-grams: any language, no dependency.
 
     The same scores in every process and on every machine. Pointwise, no statistics of the list are used: every
@@ -103,47 +122,44 @@ class LexicalScorer:
         length = sum(map(len, indexed)) / max(len(indexed), 1)
         return against_rivals([_relevance(_coverage(document, weights, length)) for document in indexed])
 
-    def embed(self, documents: Sequence[str]) -> list[list[float]]:
-        """Feature hashing of the 4-grams to 512 dimensions; a blank text is the zero vector."""
-        return [_hashed(document) for document in documents]
 
-    def count_tokens(self, text: str) -> int:
-        """Count words, punctuation marks and CJK characters."""
-        return count_tokens(text)
-
-    def truncate(self, text: str, max_tokens: int) -> str:
-        """Cut after a word, a punctuation mark or a CJK character."""
-        return truncate(text, max_tokens)
-
-
-class FunctionScorer(LexicalScorer):
-    """Scores by a function of your own; all but the scores is the lexical scorer's.
-
-    Its scores are taken as they are, for pointwise and for listwise models.
+class FunctionScorer(TextRules):
+    """Scores by a function of your own, taken as they are for pointwise and for listwise models.
 
     Args:
-        function: It is called in worker threads, in several at once.
+        function: A plain one is called in worker threads, in several at once; an `async` one on the event loop.
 
     Raises:
-        ValueError: It is no function, or one that has to be awaited.
+        ValueError: It cannot be called with a query and documents.
     """
 
-    blocking = True
-
     def __init__(self, function: ScoreFunction) -> None:
-        if not _is_plain(function):
-            raise ValueError("scorer: expected a Scorer, or a plain function (query, documents) -> scores")
+        if not _takes_query_and_documents(function):
+            raise ValueError("scorer: expected a Scorer, or a function (query, documents) -> scores")
         self._function = function
+        self.blocking: bool = not _is_async(function)
         self.name: str = header_name(getattr(function, "__qualname__", type(function).__qualname__))
         """The function's own."""
 
-    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:  # noqa: ARG002  # a function knows no modes
+    def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> Scores:  # noqa: ARG002  # a function knows no modes
         """The function's scores."""
-        return [float(score) for score in self._function(query, documents)]
+        return self._function(query, documents)
 
 
-def _is_plain(function: object) -> bool:
-    return callable(function) and not inspect.iscoroutinefunction(function)
+def _is_async(function: ScoreFunction) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _takes_query_and_documents(function: object) -> bool:
+    if not callable(function) or isinstance(function, type):
+        return False
+    try:
+        inspect.signature(function).bind("query", [])
+    except TypeError:
+        return False
+    except ValueError:  # a function of C that does not tell
+        return True
+    return True
 
 
 def as_scorer(scorer: Scorer | ScoreFunction | None) -> Scorer:
@@ -154,7 +170,8 @@ def as_scorer(scorer: Scorer | ScoreFunction | None) -> Scorer:
     """
     if scorer is None:
         return LexicalScorer()
-    found = scorer if isinstance(scorer, Scorer) else FunctionScorer(scorer)
+    # A class has its instances' attributes, and is none of them.
+    found = scorer if isinstance(scorer, Scorer) and not isinstance(scorer, type) else FunctionScorer(scorer)
     if not (found.name.isascii() and found.name.isprintable()):
         raise ValueError("a scorer's name must be printable ASCII")
     return found
