@@ -1,8 +1,12 @@
 """`hf:`, a cross-encoder as a scorer: a tiny one, built on the spot. Needs the extra `hf` (`make hf`)."""
 
+import json
 import math
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,9 +41,13 @@ def build(folder: Path, *, labels: int = 1, head: bool = True) -> Path:
     import_module("torch").manual_seed(0)
     kind = transformers.BertForSequenceClassification if head else transformers.BertModel
     kind(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    save_tokenizer(folder, WORDS)
     return folder
+
+
+def save_tokenizer(folder: Path, words: Sequence[str]) -> None:
+    (folder / "vocab.txt").write_text("\n".join(words))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +62,10 @@ def scorer(model: Path) -> "CrossEncoderScorer":
     return CrossEncoderScorer(str(model))
 
 
-def predicted(model: Path) -> list[float]:
+def predicted(model: Path, documents: Sequence[str] = DOCUMENTS) -> list[float]:
     """What sentence-transformers itself gives: the logistic function of the model's output."""
     cross_encoder: Any = import_module("sentence_transformers").CrossEncoder(str(model))
-    return [float(score) for score in cross_encoder.predict([(QUERY, text) for text in DOCUMENTS])]
+    return [float(score) for score in cross_encoder.predict([(QUERY, text) for text in documents])]
 
 
 def test_the_scores_are_those_of_the_cross_encoder(scorer: "CrossEncoderScorer", model: Path) -> None:
@@ -68,6 +76,42 @@ def test_the_scores_are_those_of_the_cross_encoder(scorer: "CrossEncoderScorer",
     assert sorted(listwise) == [score for _, score in sorted(zip(expected, listwise, strict=True))]
     assert scorer.score(QUERY, DOCUMENTS[:2], listwise=True) != listwise[:2]
     assert scorer.score(QUERY, [], listwise=True) == []
+
+
+def test_a_long_list_is_scored_in_batches_and_stays_in_order(scorer: "CrossEncoderScorer", model: Path) -> None:
+    documents = [" ".join([WORDS[5 + i % 8]] * (1 + i * 7 % 40)) for i in range(100)]
+    assert scorer.score(QUERY, documents, listwise=False) == pytest.approx(predicted(model, documents), abs=1e-5)
+
+
+def test_scores_lie_between_0_and_1_whatever_the_model_would_give(
+    scorer: "CrossEncoderScorer", model: Path, tmp_path: Path
+) -> None:
+    from jina_rerank.emulator import CrossEncoderScorer  # noqa: PLC0415
+
+    shutil.copytree(model, tmp_path, dirs_exist_ok=True)
+    config = json.loads((model / "config.json").read_text())
+    config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert max(predicted(tmp_path)) > 1
+    outputs = CrossEncoderScorer(str(tmp_path)).score(QUERY, DOCUMENTS, listwise=False)
+    assert outputs == scorer.score(QUERY, DOCUMENTS, listwise=False)
+
+
+def test_a_language_model_that_says_yes_or_no_is_a_cross_encoder(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", minversion="6")  # earlier ones do not know how to ask it
+    from jina_rerank.emulator import CrossEncoderScorer  # noqa: PLC0415
+
+    transformers: Any = import_module("transformers")
+    words = [*WORDS, "yes", "no"]
+    config = transformers.LlamaConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=16, max_position_embeddings=64, pad_token_id=0, initializer_range=1.0,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, words)
+    assert CrossEncoderScorer(str(tmp_path)).score(QUERY, DOCUMENTS, listwise=False) == pytest.approx(
+        predicted(tmp_path), abs=1e-5
+    )
 
 
 def test_it_is_served(model: Path) -> None:
@@ -130,3 +174,11 @@ def test_a_path_that_holds_no_model_is_named(tmp_path: Path) -> None:
         CrossEncoderScorer(str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="cannot be loaded: "):
         CrossEncoderScorer(str(tmp_path))
+
+
+def test_a_model_that_cannot_be_downloaded_is_named() -> None:
+    command = [sys.executable, "-m", "jina_rerank.cli", "serve", "--port", "0", "--scorer", "hf:org/no-such-model"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("jina-rerank: hf:org/no-such-model cannot be loaded: ")
