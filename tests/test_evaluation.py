@@ -406,6 +406,8 @@ def test_models_and_servers(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_
         (["sample", "lexical", "lexical"], "a contender is named twice"),
         (["sample", "jina-reranker-v3.5"], "JINA_API_KEY"),
         (["sample", "m@http://"], "base_url: expected http"),
+        (["sample", "no_such_module:scores"], "scorer no_such_module:scores: ModuleNotFoundError"),
+        (["sample", "a-model:latest"], "JINA_API_KEY"),
     ],
 )
 def test_wrong_use(arguments: list[str], part: str) -> None:

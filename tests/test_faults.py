@@ -191,6 +191,23 @@ async def test_each_fault_strikes_as_often_as_it_should_and_the_seed_decides_whe
     assert await statuses(50, faults=faults, seed=2) != seen[:50]
 
 
+def test_a_fault_strikes_quick_and_slow_answers_alike() -> None:
+    async def main() -> list[float]:
+        async with local(faults=["slow:0.1:1000s"], latency={0: 0.0, 100: 100.0}) as client:
+            seconds: list[float] = []
+            for _ in range(200):
+                start = anyio.current_time()
+                await client.post("/v1/rerank", json=QUERY)
+                seconds.append(anyio.current_time() - start)
+            return seconds
+
+    seconds = trio.run(main, clock=MockClock(autojump_threshold=0))
+    struck = [second - 1000 for second in seconds if second >= 1000]
+    assert 5 < len(struck) < 50
+    assert min(struck) < 40
+    assert max(struck) > 60
+
+
 @pytest.mark.anyio
 async def test_never_and_always() -> None:
     assert set(await statuses(50, faults=["503:0", "500:1"])) == {500}

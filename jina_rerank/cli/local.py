@@ -1,6 +1,7 @@
 """The emulator, as the commands use it, and what they must say of it: that its scores are not those of Jina's model."""
 
 import importlib
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,12 +20,13 @@ LOCAL_KEY: Final = "jina_local"
 """The key that commands send to the emulator, which takes any of this form. The user's own never goes there."""
 
 _OWN_SCORERS: Final = ("lexical", "minilm")
+_FUNCTION: Final = re.compile(r"[\w.]+:[\w.]+")
 _SCORER_HEADER: Final = "x-jina-emulator-scorer"
 
 
 def names_scorer(text: str) -> bool:
     """Whether `text` names a scorer, and not a model or a server."""
-    return text in _OWN_SCORERS or (":" in text and "://" not in text)
+    return text in _OWN_SCORERS or text.startswith("hf:") or _FUNCTION.fullmatch(text) is not None
 
 
 def scorer_named(name: str) -> "Scorer":

@@ -28,7 +28,8 @@ class Latency:
             raise ValueError("latency: percentiles must be numbers from 0 to 100, like {50: 0.12, 99: 1.2}")
         if self._seconds != sorted(self._seconds):
             raise ValueError("latency: a higher percentile cannot be quicker than a lower one")
-        self._random = Random(seed)
+        # Not the numbers of the faults: else a fault of low probability would strike the quickest answers alone.
+        self._random = Random(f"latency {seed}")
 
     def draw(self) -> float:
         """The seconds of the next answer."""
