@@ -213,6 +213,10 @@ class Core:
             error.attempts = tally.attempts
             if isinstance(error, InvalidRequestError | ClientClosedError) and not tally.attempts:
                 asked = 0  # it was refused, as others are before they come here
+            # The frames below hold the documents, and the error itself: it would be garbage in a circle, which stays
+            # until the garbage collector comes by.
+            tally.failure = tally.waited_out = None
+            error.with_traceback(None)
             raise
         finally:  # a call that is cancelled has cost something too
             price = list_price(call.wire.model, tally.tokens)

@@ -1,7 +1,10 @@
 """The retry policy: its decisions as they are, and a client that lives by them, in virtual time."""
 
+import gc
 import math
 import time
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -244,7 +247,7 @@ async def test_concurrent_calls_do_not_mix_up_their_attempts() -> None:
     attempts: dict[int, int] = {}
     transport = httpx.MockTransport(answer)
     client = RerankClient("jina_key", http_client=httpx.AsyncClient(transport=transport), retry=RetryPolicy(quota=None))
-    async with anyio.create_task_group() as tasks:
+    async with client, anyio.create_task_group() as tasks:
         for i in range(50):
             tasks.start_soon(call, i)
     assert attempts == dict.fromkeys(range(50), 3)
@@ -352,3 +355,29 @@ async def test_a_wall_clock_that_jumps_changes_no_wait(monkeypatch: pytest.Monke
     assert isinstance(error, APITimeoutError)
     assert server.waits == pytest.approx([7, 7])
     assert seconds == pytest.approx(34)
+
+
+class Watched(str):
+    """A text that weak references can refer to."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("reply", [status(503), httpx.Response(200, content=b"{")], ids=["refused", "garbled"])
+async def test_what_failed_keeps_no_documents(reply: Reply) -> None:
+    """They are freed with the call, and not when the garbage collector comes by."""
+
+    async def call() -> "weakref.ref[Watched]":
+        document = Watched("a")
+        with suppress(RerankError):
+            await client.rerank("q", [document])
+        return weakref.ref(document)
+
+    gc.disable()
+    try:
+        async with Server(reply).client() as client:
+            document = await call()
+        assert document() is None
+    finally:
+        gc.enable()

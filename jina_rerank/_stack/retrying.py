@@ -56,7 +56,10 @@ class _Retries:
 
         # A fresh object for each call: a shared one mixes up the attempts of concurrent calls (tenacity#93).
         retrying = AsyncRetrying(retry=self._goes_on, wait=lambda _: self._delay, sleep=anyio.sleep, reraise=True)
-        ranking: Ranking = await retrying(attempt)
+        try:
+            ranking: Ranking = await retrying(attempt)
+        finally:
+            retrying.iter_state.reset()  # what is left in it refers to `retrying`, and that to all of the call
         if self._quota is not None:
             self._quota.give(self._cost or 1)
         return ranking
@@ -68,6 +71,7 @@ class _Retries:
         self._request.tally.failure = error
         if self._policy.paces(error, self._request.deadline):
             self._delay = 0.0
+            error.with_traceback(None)
             return True
         self._failures.append(error)
         chosen = self._policy.next_delay(self._failures, random.random())
@@ -78,4 +82,5 @@ class _Retries:
             if not self._cost:
                 return False
         self._delay = chosen
+        error.with_traceback(None)  # nobody will see it, and its frames hold the request
         return True
