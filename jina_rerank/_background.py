@@ -145,9 +145,13 @@ class _Handover(Generic[R]):
 
     def result(self) -> R:
         """What the coroutine has returned or raised."""
-        if self._task is None:
+        task, self._task = self._task, None
+        if task is None:
             raise asyncio.CancelledError
-        return self._task.result()
+        try:
+            return task.result()
+        finally:
+            del task  # an error's traceback would hold the task, which holds the error
 
     def _finish(self, task: "asyncio.Task[R]") -> None:
         if not task.cancelled():

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextvars
+import gc
 import inspect
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -231,3 +234,23 @@ def test_no_socket_is_held_by_a_client_that_is_quiet(raw_server: RawServer) -> N
         client.rerank("q", ["a", "b"])
         assert raw_server.disconnected.wait(15)  # after 4 s, by design
         assert client.rerank("q", ["a", "b"]).documents == ["b", "a"]
+
+
+def test_what_failed_keeps_no_documents(raw_server: RawServer) -> None:
+    class Watched(str):
+        __slots__ = ("__weakref__",)
+
+    def call() -> "weakref.ref[Watched]":
+        document = Watched("a")
+        with suppress(AuthenticationError):
+            client.rerank("q", [document])
+        return weakref.ref(document)
+
+    raw_server.plays = [send(http(b"", 401))]
+    gc.disable()
+    try:
+        with SyncRerankClient(base_url=raw_server.url) as client:
+            document = call()
+        assert document() is None
+    finally:
+        gc.enable()
