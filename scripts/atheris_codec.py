@@ -36,7 +36,8 @@ PIECES: Final = (
     *("Wed, 21 Oct 2026 07:28:00 GMT", "-0000", "\n\n"),
 )
 OTHER_ANSWERS: Final = (
-    json.dumps({"data": [{"index": index, "score": 1 - index / 8} for index in range(COUNT)]}).encode(),
+    b'{"data":[%b],"meta":{"tokens":{"input_tokens":7}}}'
+    % b",".join(b'{"index":%d,"score":-%d}' % (index, index) for index in range(COUNT)),
     ANSWER.replace(b'"relevance_score": 0.5', b'"relevance_score": 1' + b"0" * 400),
 )
 OTHER_REFUSALS: Final = (

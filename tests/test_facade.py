@@ -243,13 +243,13 @@ def test_what_failed_keeps_no_documents(raw_server: RawServer) -> None:
     def call() -> "weakref.ref[Watched]":
         document = Watched("a")
         with suppress(AuthenticationError):
-            client.rerank("q", [document])
+            quiet.rerank("q", [document])
         return weakref.ref(document)
 
     raw_server.plays = [send(http(b"", 401))]
     gc.disable()
     try:
-        with SyncRerankClient(base_url=raw_server.url) as client:
+        with SyncRerankClient(base_url=raw_server.url) as quiet:
             document = call()
         assert document() is None
     finally:
