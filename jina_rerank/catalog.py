@@ -22,6 +22,8 @@ class Model:
     scoring: Scoring
     context_tokens: int
     """How many tokens one scoring pass reads: query and one document (pointwise) or all documents (listwise)."""
+    document_tokens: int | None = None
+    """How many tokens of a document are read where `max_doc_length` does not say it; None is as many as fit."""
     images: bool = False
     """Whether documents, and the query, may be images."""
     embeddings: bool = False
@@ -35,8 +37,8 @@ class Model:
 _MODELS: Final = {
     model.name: model
     for model in (
-        Model("jina-reranker-v3.5", "listwise", 131_072, embeddings=True),
-        Model("jina-reranker-v3", "listwise", 131_072, embeddings=True),
+        Model("jina-reranker-v3.5", "listwise", 131_072, 8_192, embeddings=True),
+        Model("jina-reranker-v3", "listwise", 131_072, 2_048, embeddings=True),
         Model("jina-reranker-m0", "pointwise", 10_240, images=True),
         Model("jina-reranker-v2-base-multilingual", "pointwise", 1_024),
         Model("jina-colbert-v2", "pointwise", 8_192),

@@ -69,6 +69,7 @@ def test_a_layer_in_front_of_the_application_refuses_flat(
     ("status", "code", "text"),
     [
         (400, "INPUT_TOKEN_LIMIT_EXCEEDED", "Input text exceeds the model's maximum of 8192 tokens. "),
+        (409, "CONFLICT_RESOURCE_BUSY", "The resource is busy."),
         (500, "INTERNAL_ERROR", f"An unexpected error occurred. {SUPPORT}"),
         (503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable. Please retry with exponential backoff."),
         (504, "SERVICE_TIMEOUT", "Request timed out after 60 seconds. Try with smaller inputs or retry later."),

@@ -151,6 +151,7 @@ FAULTY_STATUSES: Final[Mapping[str, Callable[[], RefusedError]]] = {
     "403": insufficient_balance,
     "404": lambda: flat(404, "Invalid endpoint"),
     "408": lambda: flat(408, "Request Timeout"),
+    "409": lambda: nested(409, "The resource is busy. Retry later.", "CONFLICT_RESOURCE_BUSY"),
     "413": lambda: _page(413, "Request Entity Too Large"),
     "422": _field_invalid,
     # The 429 that is nobody's own fault, and the only one whose text has no limit for a client to learn.
@@ -169,7 +170,7 @@ FAULTY_STATUSES: Final[Mapping[str, Callable[[], RefusedError]]] = {
     ),
     "524": lambda: _page(524, "A timeout occurred"),
 }
-"""A refusal for each status that is not the request's doing. Where none was seen of the hosted API (402, 408, 413)
+"""A refusal for each status that is not the request's doing. Where none was seen of the hosted API (402, 408, 409, 413)
 the shape is a guess."""
 
 

@@ -28,7 +28,7 @@ def refuse_unsupported(body: RerankBody, model: Model) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A request as a model reads it: texts cut to `max_doc_length`, and how many tokens they are."""
+    """A request as a model reads it: documents cut to `max_doc_length` or the model's own limit, and all tokens."""
 
     query: str
     documents: Sequence[str]
@@ -45,9 +45,13 @@ def read(scorer: Scorer, body: RerankBody, model: Model) -> Reading:
     """
     query = _text(body.query, model)
     documents = [_text(document, model) for document in body.documents]
-    if body.max_doc_length is not None:
-        documents = [scorer.truncate(document, body.max_doc_length) for document in documents]
-    tokens = [scorer.count_tokens(text) for text in (query, *documents)]
+    tokens = [scorer.count_tokens(text) for text in documents]
+    limit = body.max_doc_length or (model.document_tokens if body.truncate else None)
+    for index, count in enumerate(tokens):
+        if limit is not None and count > limit:
+            documents[index] = scorer.truncate(documents[index], limit)
+            tokens[index] = scorer.count_tokens(documents[index])
+    tokens.append(scorer.count_tokens(query))
     if not body.truncate and max(tokens) > model.context_tokens:
         raise too_long(model.context_tokens)
     return Reading(query, documents, sum(min(count, model.context_tokens) for count in tokens))
