@@ -145,8 +145,7 @@ def test_any_request(query: str, documents: Sequence[Any], extra: dict[str, Any]
         read = json.loads(encode(request))
     except InvalidRequestError:
         with pytest.raises(ValueError, match=r"surrogates|JSON compliant"):  # a lone surrogate, NaN or an infinity
-            texts = json.dumps([query, documents, extra], ensure_ascii=False, allow_nan=False)
-            texts.encode()
+            json.dumps([query, documents, extra], ensure_ascii=False, allow_nan=False).encode()
         return
     for name, value in {"query": query, "documents": documents}.items():
         if name not in (extra or {}):
