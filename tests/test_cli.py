@@ -491,6 +491,20 @@ class TestServe:
         refused(call(*serve, "no_such_module:f"), 2, "No module named 'no_such_module'")
         refused(call(*serve, "bm25"), 2, "no scorer 'bm25': there are lexical, minilm, hf:MODEL and module:function")
 
+    def test_ctrl_c_waits_for_no_scorer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        program = "import time\ndef slow(query, documents):\n    print('begun', flush=True)\n    time.sleep(600)\n"
+        (tmp_path / "slow_scores.py").write_text(program)
+        monkeypatch.chdir(tmp_path)
+        with serving("--scorer", "slow_scores:slow") as (process, greeting):
+            settings = dict(re.findall(r"(JINA_\w+)=(\S+)", greeting))
+            with start("rank", "skin", "-", "--deadline", "1", **settings) as rank:
+                rank.communicate("aa\naaaa\n", timeout=LONGEST_SECONDS)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=LONGEST_SECONDS) == ("", "")
+            assert process.returncode == 0
+
     def test_a_port_in_use(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = str(listener.getsockname()[1])

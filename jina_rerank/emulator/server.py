@@ -1,4 +1,4 @@
-"""The emulator on a socket: in a thread of its own for tests, in the foreground for the command line."""
+"""The emulator on a socket, in a thread of its own: beside a test, or with the command line waiting for it."""
 
 import asyncio
 import contextlib
@@ -19,6 +19,7 @@ from .faults import HANG_UP
 
 _START_TIMEOUT: Final = 10.0
 _STOP_TIMEOUT: Final = 10.0
+_TICK: Final = 1.0  # Windows sees Ctrl-C only between two waits
 
 
 class Server:
@@ -58,9 +59,21 @@ class Server:
         self._uvicorn.should_exit = True
         self._thread.join(_STOP_TIMEOUT)
 
+    def wait(self) -> None:
+        """Return when it has been closed; Ctrl-C interrupts the waiting.
+
+        Raises:
+            RuntimeError: It ended by itself.
+        """
+        while self._thread.is_alive():
+            self._thread.join(_TICK)
+        if self._failure:
+            raise RuntimeError("the emulator failed") from self._failure
+
     def _run(self, listener: socket.socket, ready: threading.Event) -> None:
         try:
-            _serve_until_told(self._uvicorn, listener)
+            with listener:
+                anyio.run(self._uvicorn.serve, [listener])  # loads anyio's back end now, not in the first request
         except BaseException as error:  # noqa: BLE001  (uvicorn reports a failed start with SystemExit)
             self._failure = error
         finally:
@@ -100,26 +113,20 @@ def run(
 
     Raises:
         OSError: The address is taken or not this machine's.
+        RuntimeError: The server did not start within 10 seconds, or failed.
         ValueError: As `create_app`.
     """
-    app = create_app(**options)
-    listener = _listen(host, port)
-    url = _url(listener)
-    server = _Uvicorn(app, lambda: on_ready(url) if on_ready else None, log_level="warning")
-    # uvicorn ends in an orderly way at the first signal, and raises it again when all is done.
-    with contextlib.suppress(KeyboardInterrupt):
-        _serve_until_told(server, listener)
+    # In a thread of its own here too: what a scorer computes in worker threads of the main one would delay the exit.
+    with contextlib.suppress(KeyboardInterrupt), Server(create_app(**options), host, port) as server:
+        if on_ready:
+            on_ready(server.url)
+        server.wait()
 
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that queues connections already, so that a client may come before the event loop does."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=2048)
-
-
-def _serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
-    with listener:
-        anyio.run(server.serve, [listener])  # which loads anyio's back end now, not in the first request
 
 
 def _url(listener: socket.socket) -> str:
@@ -130,7 +137,7 @@ def _url(listener: socket.socket) -> str:
 class _Uvicorn(uvicorn.Server):
     """uvicorn that tells when it is ready and, when it ends, waits for nobody."""
 
-    def __init__(self, app: ASGIApp, on_ready: Callable[[], object], log_level: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, on_ready: Callable[[], object]) -> None:
         # The plain event loop and h11: the same server wherever the tests run. Handlers are left to the program.
         config = uvicorn.Config(
             app,
@@ -138,7 +145,6 @@ class _Uvicorn(uvicorn.Server):
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level=log_level,
             server_header=False,
             timeout_graceful_shutdown=1,
         )
