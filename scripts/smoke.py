@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORTED = ("3.11", "3.12", "3.13")
-HELPERS = ("__init__.py", "conftest.py", "servers.py")
+HELPERS = ("__init__.py", "conftest.py", "processes.py", "servers.py")
 
 
 def main() -> int:
