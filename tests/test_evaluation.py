@@ -155,7 +155,7 @@ JUDGED = [("a", {"1"}), ("b", {"10"}), ("c", {"0", "15"})]
 def test_an_interval_is_that_of_the_bootstrap() -> None:
     values = np.random.default_rng(7).beta(2, 1, 80)
     found = estimate(values.tolist())
-    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000).confidence_interval
+    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
     assert found.mean == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
     assert estimate(values.tolist()) == found
@@ -163,7 +163,9 @@ def test_an_interval_is_that_of_the_bootstrap() -> None:
 
 def test_a_p_value_is_that_of_the_randomisation_test() -> None:
     differences = np.random.default_rng(7).normal(0.2, 1, 60)
-    expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=10_000).pvalue
+    expected = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=10_000, rng=1
+    ).pvalue
     assert p_value(differences.tolist()) == pytest.approx(expected, abs=0.02)
     assert p_value([0.0] * 10) == 1.0
     assert p_value([0.1] * 4) == pytest.approx(2 / 2**4, abs=0.02)  # all signs equal
