@@ -209,10 +209,10 @@ def test_an_open_stream_delays_no_exit_and_is_not_complained_of(raw_server: RawS
 def test_ctrl_c_ends_the_stream_and_the_client_goes_on(raw_server: RawServer, where: str) -> None:
     raw_server.plays = [silence, silence, GOOD]
     code = (
-        "import time\nclient = SyncRerankClient(base_url=url)\n"
+        "import threading\nclient = SyncRerankClient(base_url=url)\n"
         "def read():\n"
         "    for number in range(2): yield RerankRequest(query='q', documents=['a', 'b'])\n"
-        f"    if {where == 'reading'}: time.sleep(60)\n"
+        f"    if {where == 'reading'}: threading.Event().wait()\n"
         "stream = client.rerank_many(read())\n"
         "try: next(stream)\nexcept KeyboardInterrupt: print('interrupted', flush=True)\n"
         "sys.stdin.readline()\nprint(list(stream), client.rerank('q', ['a', 'b']).documents)"

@@ -475,7 +475,7 @@ class TestServe:
             assert "Scorer: minilm" in greeting
 
     def test_a_scorer_of_the_users_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        program = "def by_length(query, documents): return map(len, documents)\nclass Lists: by_length = by_length\n"
+        program = "def by_length(query, documents): return map(len, documents)\n"
         (tmp_path / "own_scores.py").write_text(program + "number = 3\ndef alone(query): ...\n")
         monkeypatch.chdir(tmp_path)
         with serving("--scorer", "own_scores:by_length", "--latency", "50:0.01,99:0.02") as (_, greeting):
@@ -492,18 +492,23 @@ class TestServe:
         refused(call(*serve, "bm25"), 2, "no scorer 'bm25': there are lexical, minilm, hf:MODEL and module:function")
 
     def test_ctrl_c_waits_for_no_scorer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        program = "import time\ndef slow(query, documents):\n    print('begun', flush=True)\n    time.sleep(600)\n"
+        program = (
+            "import threading\n"
+            "def slow(query, documents):\n    print('begun', flush=True)\n    threading.Event().wait()\n"
+        )
         (tmp_path / "slow_scores.py").write_text(program)
         monkeypatch.chdir(tmp_path)
         with serving("--scorer", "slow_scores:slow") as (process, greeting):
             settings = dict(re.findall(r"(JINA_\w+)=(\S+)", greeting))
-            with start("rank", "skin", "-", "--deadline", "1", **settings) as rank:
-                rank.communicate("aa\naaaa\n", timeout=LONGEST_SECONDS)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "begun\n"
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=LONGEST_SECONDS) == ("", "")
-            assert process.returncode == 0
+            with start("rank", "skin", __file__, **settings) as rank:
+                try:
+                    assert process.stdout is not None
+                    assert process.stdout.readline() == "begun\n"
+                    process.send_signal(signal.SIGINT)
+                    assert process.communicate(timeout=LONGEST_SECONDS) == ("", "")
+                    assert process.returncode == 0
+                finally:
+                    rank.kill()
 
     def test_a_port_in_use(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
