@@ -72,7 +72,7 @@ def test_overload_with_deadlines_leaves_a_client_that_works(way: Way) -> None:
                 assert response.documents == ["b", "a"]
                 ends["served"] += 1
             except DeadlineExceededError:
-                assert anyio.current_time() - start >= 0.2
+                assert anyio.current_time() >= start + 0.2  # as the client adds it: a difference may round below 0.2
                 ends["late"] += 1
 
     async def overload() -> None:
