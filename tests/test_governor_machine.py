@@ -85,19 +85,22 @@ class GovernorMachine(RuleBasedStateMachine):
     def succeed(self, data: st.DataObject, tokens: int | None, spent: tuple[Kind, ...]) -> None:
         if self.flying:
             turn = self._pick(data, self.flying)
-            self._after(self.governor.succeeded(turn, self.now, tokens=tokens, spent=spent))
+            self.governor.succeeded(turn, self.now, tokens=tokens, spent=spent)
+            self._look()
 
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         if self.flying:
-            self._after(self.governor.failed(self._pick(data, self.flying), self.now))
+            self.governor.failed(self._pick(data, self.flying), self.now)
+            self._look()
 
     @rule(data=st.data(), error=REFUSALS, pause=st.floats(0.0, 8.0))
     def refuse(self, data: st.DataObject, error: RateLimitError, pause: float) -> None:
         if self.flying:
             turn = self._pick(data, self.flying)
             self.log = [entry for entry in self.log if entry[1] is not turn]
-            self._after(self.governor.refused(turn, self.now, error, pause))
+            self.governor.refused(turn, self.now, error, pause)
+            self._look()
 
     @rule(data=st.data())
     def cancel_a_waiter(self, data: st.DataObject) -> None:
@@ -133,7 +136,8 @@ class GovernorMachine(RuleBasedStateMachine):
         """In the end all are served, if only the server answers."""
         for _ in range(100_000):
             if self.flying:
-                self._after(self.governor.failed(self.flying.pop(0), self.now))
+                self.governor.failed(self.flying.pop(0), self.now)
+                self._look()
             elif self.queue:
                 self._wake_head()
             else:
@@ -146,11 +150,6 @@ class GovernorMachine(RuleBasedStateMachine):
         self.now = max(self.now, head.wakes_at)
         assert math.isfinite(self.now)
         head.wakes_at = math.inf
-        self.governor.advance(self.now)
-        self._look()
-
-    def _after(self, somebody_waits: bool) -> None:
-        assert somebody_waits == bool(self.queue)
         self.governor.advance(self.now)
         self._look()
 

@@ -54,15 +54,12 @@ def with_concurrency(send: Send, connections: Connections, limit: int | None) ->
         turn = Turn(lambda: 0)
         if not state.own.enter(turn, anyio.current_time()):
             await _queue(state.own, turn, request)
-        somebody_waits = False
         try:
             ranking = await send(request)
-            somebody_waits = state.own.succeeded(turn, anyio.current_time())
+            state.own.succeeded(turn, anyio.current_time())
         finally:
             if turn.state == "sent":
-                somebody_waits = state.own.failed(turn, anyio.current_time())
-            if somebody_waits:
-                state.own.advance(anyio.current_time())
+                state.own.failed(turn, anyio.current_time())
         return ranking
 
     return send_in_turn
@@ -104,21 +101,18 @@ def with_governor(
         if request.tally.begin is not None:
             request.tally.begin()
             request.tally.begin = None
-        somebody_waits = False
         try:
             ranking = await send(request)
             tokens = None if ranking.usage is None else ranking.usage.total_tokens
-            somebody_waits = governor.succeeded(turn, anyio.current_time(), tokens=tokens, spent=_spent(ranking))
+            governor.succeeded(turn, anyio.current_time(), tokens=tokens, spent=_spent(ranking))
         except RateLimitError as error:
             waits = patient if lesson(error).kind in _PER_MINUTE else paced
             pause = waits.delay(governor.refusals + 1, error, random.random())
-            somebody_waits = governor.refused(turn, anyio.current_time(), error, pause)
+            governor.refused(turn, anyio.current_time(), error, pause)
             raise
         finally:
             if turn.state == "sent":
-                somebody_waits = governor.failed(turn, anyio.current_time())
-            if somebody_waits:
-                governor.advance(anyio.current_time())
+                governor.failed(turn, anyio.current_time())
         return ranking
 
     return send_when_allowed

@@ -174,16 +174,13 @@ class Governor:
                 index += 1
             del self._queue[index]
             turn.state = "over"
+            self.advance(now)
         elif turn.state == "sent":
             self._uncount(turn)
-            self._leave(turn)
-        self.advance(now)
+            self._leave(turn, now)
 
-    def succeeded(self, turn: Turn, now: float, *, tokens: int | None = None, spent: tuple[Kind, ...] = ()) -> bool:
-        """Takes a success: the tokens billed, and the limits of which the server says that nothing is left.
-
-        Returns whether somebody waits, so that `advance` is called for.
-        """
+    def succeeded(self, turn: Turn, now: float, *, tokens: int | None = None, spent: tuple[Kind, ...] = ()) -> None:
+        """Takes a success: the tokens billed, and the limits of which the server says that nothing is left."""
         self.refusals = 0
         self._latency.answered(now - turn.sent)
         if tokens is not None:
@@ -194,15 +191,15 @@ class Governor:
             self.requests.fall(turn.sent, to=self._minute.requests, sent=turn.sent)
         if "tokens" in spent:
             self.tokens.fall(turn.sent, to=self._minute.tokens, sent=turn.sent)
-        return self._leave(turn)
+        self._leave(turn, now)
 
-    def failed(self, turn: Turn, now: float) -> bool:
-        """Takes a failure: the server may have counted the request. Returns as `succeeded` does."""
+    def failed(self, turn: Turn, now: float) -> None:
+        """Takes a failure: the server may have counted the request."""
         self._latency.missed(now - turn.sent)
-        return self._leave(turn)
+        self._leave(turn, now)
 
-    def refused(self, turn: Turn, now: float, error: RateLimitError, pause: float) -> bool:
-        """Takes a 429. Returns as `succeeded` does.
+    def refused(self, turn: Turn, now: float, error: RateLimitError, pause: float) -> None:
+        """Takes a 429.
 
         The pause holds back everybody; but not where the refusal tells that slots of ours are taken, which become
         free one by one.
@@ -226,7 +223,7 @@ class Governor:
         if turn.sent >= self._refused:
             self._refused = now
             self.refusals += 1
-        return self._leave(turn)
+        self._leave(turn, now)
 
     def _limited(self, allowance: Allowance, limit: int | None, now: float, *, to: float, sent: float) -> None:
         if limit is not None:
@@ -283,10 +280,10 @@ class Governor:
     def _uncount(self, turn: Turn) -> None:
         self._count(turn, -1, -turn.cost)
 
-    def _leave(self, turn: Turn) -> bool:
+    def _leave(self, turn: Turn, now: float) -> None:
         turn.state = "over"
         self.in_flight -= 1
-        return bool(self._queue)
+        self.advance(now)
 
 
 _ORDER: Final = attrgetter("order")
