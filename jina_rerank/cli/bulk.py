@@ -16,7 +16,7 @@ from .bulk_screen import progress_bar, spent
 from .bulk_tables import count_records, needing_format, read_records
 from .console import note, warnings_noted
 from .failures import CommandError, ends_clearly, writing
-from .local import client_for
+from .local import BaseUrl, Local, Model, Timeout, client_for
 
 
 @ends_clearly
@@ -27,19 +27,14 @@ def bulk(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the rankings go; its name tells the format.")],
     *,
     top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="How many of the best to keep.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The reranker.")] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     max_concurrency: Annotated[
         int | None,
         typer.Option(min=1, help="How many requests at once; by default as many as the server takes, up to 100."),
     ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="Ask this server, without a key. To send it JINA_API_KEY, set JINA_RERANK_BASE_URL instead."),
-    ] = None,
-    local: Annotated[
-        bool, typer.Option("--local", help="Ask an emulator in this process: no key, no network, not Jina's model.")
-    ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds for one attempt.")] = DEFAULT_TIMEOUT,
+    base_url: BaseUrl = None,
+    local: Local = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     deadline: Annotated[float, typer.Option(help="Seconds for one row, retries included.")] = DEFAULT_DEADLINE,
 ) -> None:
     """Rank the documents of each row of a file.

@@ -7,7 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
 
 from ..models import RerankResponse
 from ..sync import SyncRerankClient
@@ -15,6 +17,17 @@ from .failures import CommandError, needing
 
 if TYPE_CHECKING:
     from ..emulator import Scorer
+
+# The options of every command that ranks by `client_for`.
+Model = Annotated[str, typer.Option("--model", "-m", help="The reranker.")]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Ask this server, without a key. To send it JINA_API_KEY, set JINA_RERANK_BASE_URL instead."),
+]
+Local = Annotated[
+    bool, typer.Option("--local", help="Ask an emulator in this process: no key, no network, not Jina's model.")
+]
+Timeout = Annotated[float, typer.Option(help="Seconds for one attempt.")]
 
 LOCAL_KEY: Final = "jina_local"
 """The key that commands send to the emulator, which takes any of this form. The user's own never goes there."""

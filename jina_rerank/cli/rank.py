@@ -15,7 +15,7 @@ from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
 from .console import note, printable, ranking_table, result_console, results_on_terminal, warnings_noted, write_line
 from .failures import ends_clearly
 from .lines import read_documents
-from .local import client_for, scorer_of
+from .local import BaseUrl, Local, Model, Timeout, client_for, scorer_of
 
 Ranking = RerankResponse[str]
 
@@ -31,16 +31,11 @@ def rank(
     ] = None,
     *,
     top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="How many of the best to show.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The reranker.")] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="Ask this server, without a key. To send it JINA_API_KEY, set JINA_RERANK_BASE_URL instead."),
-    ] = None,
-    local: Annotated[
-        bool, typer.Option("--local", help="Ask an emulator in this process: no key, no network, not Jina's model.")
-    ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds for one attempt.")] = DEFAULT_TIMEOUT,
+    base_url: BaseUrl = None,
+    local: Local = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     deadline: Annotated[float, typer.Option(help="Seconds for everything, retries included.")] = DEFAULT_DEADLINE,
 ) -> None:
     """Rank lines by their relevance to a query, best first.

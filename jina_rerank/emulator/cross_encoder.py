@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .scorers import TextRules, against_rivals, header_name
+from .tokens import without_lone_surrogates
 
 try:
     # Imported by name because it has no types.
@@ -49,7 +50,7 @@ class CrossEncoderScorer(TextRules):
 
     def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
         """Score by what the model thinks of each pair."""
-        pairs = [(_printable(query), _printable(document)) for document in documents]
+        pairs = [(without_lone_surrogates(query), without_lone_surrogates(document)) for document in documents]
         outputs = [0.0] * len(pairs)
         # Texts of a like length together: all of a batch are padded to its longest.
         order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][1]))
@@ -67,11 +68,11 @@ class CrossEncoderScorer(TextRules):
     def count_tokens(self, text: str) -> int:
         """Count the tokens of the model's tokenizer, special ones included, of the whole text."""
         with _INFERENCE:
-            return len(self._tokenizer(_printable(text), verbose=False)["input_ids"])
+            return len(self._tokenizer(without_lone_surrogates(text), verbose=False)["input_ids"])
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """Cut after a token of the model's tokenizer."""
-        text = _printable(text)
+        text = without_lone_surrogates(text)
         with _INFERENCE:
             read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ends = [end for _, end in read["offset_mapping"]]
@@ -96,8 +97,3 @@ def _loaded(model: str) -> Any:
     if not loaded.tokenizer.is_fast:
         raise ValueError(f"hf:{model} has no fast tokenizer")
     return loaded
-
-
-def _printable(text: str) -> str:
-    # Tokenizers take UTF-8 only, and JSON may carry half a surrogate pair.
-    return text.encode("utf-8", "replace").decode()

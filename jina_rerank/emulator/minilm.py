@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from .scorers import against_rivals
+from .tokens import without_lone_surrogates
 
 try:
     import numpy as np
@@ -77,7 +78,7 @@ class MiniLMScorer:
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """Cut after a word piece."""
-        text = _printable(text)
+        text = without_lone_surrogates(text)
         with _NATIVE:
             ends = [end for _, end in _tokenizer().encode(text, add_special_tokens=False).offsets]
         return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
@@ -93,14 +94,9 @@ def _logistic(cosine: float) -> float:
     return 1 / (1 + math.exp(-_STEEPNESS * (cosine - _MIDPOINT)))
 
 
-def _printable(text: str) -> str:
-    # The tokenizer takes UTF-8 only, and JSON may carry half a surrogate pair.
-    return text.encode("utf-8", "replace").decode()
-
-
 def _encode(text: str) -> tuple[int, ...]:
     with _NATIVE:
-        return tuple(_tokenizer().encode(_printable(text)).ids)
+        return tuple(_tokenizer().encode(without_lone_surrogates(text)).ids)
 
 
 def _embed(tokens: tuple[int, ...]) -> "NDArray[np.float32]":

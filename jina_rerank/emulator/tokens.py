@@ -40,3 +40,8 @@ def truncate(text: str, max_tokens: int) -> str:
     """`text` up to the end of its token number `max_tokens`."""
     last = next(islice(_TOKEN.finditer(text), max_tokens - 1, None), None)
     return text if last is None else text[: last.end()]
+
+
+def without_lone_surrogates(text: str) -> str:
+    """`text` for a tokenizer, which takes UTF-8 only: JSON may carry half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
