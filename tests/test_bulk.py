@@ -299,6 +299,7 @@ async def test_a_dropped_stream_ends_its_workers(service: Service) -> None:
         stream = client.rerank_many(Source(lambda number: job(number, "slow")), max_concurrency=5)
         with anyio.move_on_after(0.01):
             await anext(stream)
+        await settle()
         assert service.in_flight == 5
         del stream
         await settle()

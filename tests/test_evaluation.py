@@ -406,7 +406,8 @@ def test_models_and_servers(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_
     [
         (["missing", "lexical"], "missing cannot be read: No such file"),
         (["sample", "lexical", "lexical"], "a contender is named twice"),
-        (["sample", "jina-reranker-v3.5"], "JINA_API_KEY"),
+        (["sample", "jina-reranker-v3.5"], "jina-reranker-v3.5 is taken for a model: api_key: "),
+        (["sample", "lexical", "lexica"], "lexica is taken for a model: "),
         (["sample", "m@http://"], "base_url: expected http"),
         (["sample", "no_such_module:scores"], "scorer no_such_module:scores: ModuleNotFoundError"),
         (["sample", "a-model:latest"], "JINA_API_KEY"),
@@ -414,6 +415,12 @@ def test_models_and_servers(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_
 )
 def test_wrong_use(arguments: list[str], part: str) -> None:
     refused(call("eval", *arguments), 2, part)
+
+
+def test_the_password_in_a_bad_url_is_not_repeated() -> None:
+    result = call("eval", "sample", "http://me:secret@host/")
+    refused(result, 2, "base_url: ")
+    assert "secret" not in result.stdout + result.stderr
 
 
 def test_a_server_that_fails(raw_server: RawServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from jina_rerank import RateLimit, RerankClient, RetryPolicy
+from jina_rerank import PermissionDeniedError, RateLimit, RerankClient, RetryPolicy, SyncRerankClient
 from jina_rerank.emulator import Server, create_app, serve
 
 QUERY = {"model": "jina-reranker-v3.5", "query": "secret", "documents": ["organic", "a secret"]}
@@ -83,11 +83,28 @@ def test_the_application_refuses_in_the_nested_envelope(server: Server, status: 
     assert len((body | body["detail"])["request_id"]) == 32
 
 
-@pytest.mark.parametrize("status", [413, 502, 524])
+@pytest.mark.parametrize("status", [413, 502, 520, 521, 522, 523, 524])
 def test_a_gateway_answers_with_a_page(server: Server, status: int) -> None:
     response = ask(server, str(status))
     assert (response.status_code, response.headers["content-type"]) == (status, "text/html; charset=utf-8")
     assert f"<title>{status} " in response.text
+
+
+def test_a_gateway_answers_with_nothing(server: Server) -> None:
+    response = ask(server, "empty")
+    assert (response.status_code, response.content) == (502, b"")
+
+
+def test_a_limit_of_the_plan_is_no_empty_balance(server: Server) -> None:
+    body = ask(server, "AUTHZ_RESOURCE_LIMIT_EXCEEDED").json()
+    assert (body["code"], len(body["request_id"])) == ("AUTHZ_RESOURCE_LIMIT_EXCEEDED", 32)
+    asking = {"x-jina-emulator-fault": "AUTHZ_RESOURCE_LIMIT_EXCEEDED"}
+    with (
+        SyncRerankClient("jina_key", base_url=server.url, headers=asking) as client,
+        pytest.raises(PermissionDeniedError) as caught,
+    ):
+        client.rerank("q", ["a"])
+    assert (type(caught.value), caught.value.status) == (PermissionDeniedError, 403)
 
 
 @pytest.mark.parametrize(("fault", "seconds"), [("429:1:5s", "5"), ("503:1:0.5", "0.5"), ("429", None)])

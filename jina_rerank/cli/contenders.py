@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from ..errors import ConfigurationError
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
 from .failures import CommandError
@@ -18,8 +19,8 @@ def clients(contenders: Sequence[str]) -> Generator[dict[str, SyncRerankClient]]
     """A client for each contender, by the words that name it.
 
     Raises:
-        CommandError: One is named twice, or needs an extra.
-        ConfigurationError: One is no server, or has no key.
+        CommandError: One is named twice, needs an extra, or is a model and there is no key.
+        ConfigurationError: One is no server.
     """
     if len(set(contenders)) < len(contenders):
         raise CommandError("a contender is named twice")
@@ -37,5 +38,11 @@ def _client(contender: str) -> Generator[SyncRerankClient]:
             yield client
         return
     model, _, base_url = contender.rpartition("@") if "://" in contender else (contender, "", None)
-    with SyncRerankClient(base_url=base_url, model=model or None, deadline=_DEADLINE, retry=_RETRY) as client:
+    try:
+        client = SyncRerankClient(base_url=base_url, model=model or None, deadline=_DEADLINE, retry=_RETRY)
+    except ConfigurationError as error:
+        if base_url is not None:  # it may hold a password, which is not repeated
+            raise
+        raise CommandError(f"{contender} is taken for a model: {error}") from None
+    with client:
         yield client

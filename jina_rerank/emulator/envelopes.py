@@ -144,11 +144,14 @@ def _field_invalid() -> RefusedError:
     return invalid([FieldError(field="body -> top_n", message=message, type="greater_than_equal", input=0)])
 
 
-FAULTY_STATUSES: Final[Mapping[str, Callable[[], RefusedError]]] = {
+REFUSALS: Final[Mapping[str, Callable[[], RefusedError]]] = {
     "400": lambda: too_long(8192),
     "401": wrong_key,
     "402": lambda: flat(402, f"Insufficient account balance. Top up your account at {_KEYS}."),
     "403": insufficient_balance,
+    "AUTHZ_RESOURCE_LIMIT_EXCEEDED": lambda: flat(
+        403, f"Resource limit exceeded. Upgrade your plan at {_KEYS}.", "AUTHZ_RESOURCE_LIMIT_EXCEEDED"
+    ),
     "404": lambda: flat(404, "Invalid endpoint"),
     "408": lambda: flat(408, "Request Timeout"),
     "409": lambda: nested(409, "The resource is busy. Retry later.", "CONFLICT_RESOURCE_BUSY"),
@@ -168,10 +171,15 @@ FAULTY_STATUSES: Final[Mapping[str, Callable[[], RefusedError]]] = {
     "504": lambda: nested(
         504, "Request timed out after 60 seconds. Try with smaller inputs or retry later.", "SERVICE_TIMEOUT"
     ),
+    "520": lambda: _page(520, "Web server is returning an unknown error"),
+    "521": lambda: _page(521, "Web server is down"),
+    "522": lambda: _page(522, "Connection timed out"),
+    "523": lambda: _page(523, "Origin is unreachable"),
     "524": lambda: _page(524, "A timeout occurred"),
+    "empty": lambda: RefusedError(502, ""),
 }
-"""A refusal for each status that is not the request's doing. Where none was seen of the hosted API (402, 408, 409, 413)
-the shape is a guess."""
+"""Refusals that are not the request's doing, by the kind of fault. Where none was seen of the hosted API (402, 408, 409,
+413, AUTHZ_RESOURCE_LIMIT_EXCEEDED) shape and words are a guess."""
 
 
 def _request_id() -> str:

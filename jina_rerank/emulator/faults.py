@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from .envelopes import FAULTY_STATUSES, flat, html_page
+from .envelopes import REFUSALS, flat, html_page
 
 FAULT_HEADER: Final = "x-jina-emulator-fault"
 """The request header that asks for a fault."""
@@ -35,15 +35,15 @@ class Fault:
     kind: str
     probability: float = 1.0
     seconds: float | None = None
-    """How long `slow` waits; the Retry-After of a status."""
+    """How long `slow` waits; the Retry-After of a refusal."""
 
     def refuse(self) -> None:
         """Raise the refusal, if the fault is one.
 
         Raises:
-            RefusedError: The fault is an HTTP status.
+            RefusedError: The fault is a refusal.
         """
-        if make := FAULTY_STATUSES.get(self.kind):
+        if make := REFUSALS.get(self.kind):
             refused = make()
             if self.seconds is not None:
                 refused.headers = {"retry-after": f"{self.seconds:g}"}
@@ -94,8 +94,8 @@ def parse_fault(text: str) -> Fault:
     kind, *rest = text.strip().split(":")
     if len(rest) > 2:
         raise ValueError(f"fault {text!r}: must be kind[:probability[:seconds]], like slow:0.05:2s")
-    if kind not in FAULTY_STATUSES and kind not in _SPOILERS:
-        raise ValueError(f"fault {text!r}: no such kind; there are {', '.join([*FAULTY_STATUSES, *_SPOILERS])}")
+    if kind not in REFUSALS and kind not in _SPOILERS:
+        raise ValueError(f"fault {text!r}: no such kind; there are {', '.join([*REFUSALS, *_SPOILERS])}")
     probability = rest[0] if rest else "1"
     if not _PROBABILITY.fullmatch(probability) or float(probability) > 1:
         raise ValueError(f"fault {text!r}: the probability must be a number from 0 to 1, like 0.05")
