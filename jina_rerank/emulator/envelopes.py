@@ -178,8 +178,8 @@ REFUSALS: Final[Mapping[str, Callable[[], RefusedError]]] = {
     "524": lambda: _page(524, "A timeout occurred"),
     "empty": lambda: RefusedError(502, ""),
 }
-"""Refusals that are not the request's doing, by the kind of fault. Where none was seen of the hosted API (402, 408, 409,
-413, AUTHZ_RESOURCE_LIMIT_EXCEEDED) shape and words are a guess."""
+"""Refusals that are not the request's doing, by the kind of fault. Where none was seen of the hosted API (402, 408,
+409, 413, AUTHZ_RESOURCE_LIMIT_EXCEEDED) shape and words are a guess."""
 
 
 def _request_id() -> str:
