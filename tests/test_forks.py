@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -158,7 +159,9 @@ def ask(url: str, document: str) -> str:
 def test_a_client_of_a_module_serves_the_processes_of_a_pool(echo: RawServer, method: str) -> None:
     assert ask(echo.url, "warm") == "warm"
     documents = [f"document {i}" for i in range(40)]
-    with multiprocessing.get_context(method).Pool(2) as pool:
+    # The pool ends its processes by SIGTERM. A handler in Python, such as that of coverage.py, would not run in one
+    # that has just begun to wait for the pool's lock.
+    with multiprocessing.get_context(method).Pool(2, signal.signal, (signal.SIGTERM, signal.SIG_DFL)) as pool:
         answers = pool.starmap_async(ask, [(echo.url, document) for document in documents], chunksize=1)
         assert [ask(echo.url, f"parent {i}") for i in range(40)] == [f"parent {i}" for i in range(40)]
         assert answers.get(LONGEST_SECONDS * 2) == documents
