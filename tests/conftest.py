@@ -1,5 +1,6 @@
 """Fixtures for all tests: the event loops, and an environment without keys and proxies."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,3 +36,10 @@ def raw_server() -> Iterator[RawServer]:
     """A server on raw sockets that plays whatever bytes a test scripts."""
     with RawServer() as server:
         yield server
+
+
+@pytest.fixture
+def no_coverage_in_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For programs that fork or are interrupted: coverage.py has a lock, which may be left taken for ever then."""
+    for name in [name for name in os.environ if name.startswith("COV")]:
+        monkeypatch.delenv(name)

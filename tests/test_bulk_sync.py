@@ -246,6 +246,7 @@ print(seen + [outcome.index for outcome in stream] == list(range(50)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.usefixtures("no_coverage_in_programs")
 def test_a_stream_stays_in_its_process(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     with start(HEAD + FORK, raw_server.url, "-W", "ignore:.*fork.*:DeprecationWarning") as process:

@@ -15,7 +15,11 @@ from jina_rerank import SyncRerankClient
 from .processes import HEAD, LONGEST_SECONDS, start
 from .servers import RawServer, answer_body, http
 
-pytestmark = [pytest.mark.smoke, pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")]
+pytestmark = [
+    pytest.mark.smoke,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system"),
+    pytest.mark.usefixtures("no_coverage_in_programs"),
+]
 
 
 @pytest.fixture

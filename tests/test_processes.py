@@ -1,6 +1,5 @@
 """Whole processes: exit, Ctrl-C, many event loops, and a notebook."""
 
-import os
 import signal
 import sys
 import threading
@@ -260,13 +259,9 @@ print(list(ends), client.rerank('q', ['a', 'b']).documents)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGALRM on this system")
-def test_interrupts_at_any_moment_are_interrupts_and_nothing_breaks(
-    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("no_coverage_in_programs")
+def test_interrupts_at_any_moment_are_interrupts_and_nothing_breaks(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
-    # Without coverage, which has a lock of its own that an interrupt leaves taken.
-    for name in [name for name in os.environ if name.startswith("COV")]:
-        monkeypatch.delenv(name)
     out, _, code = run(HEAD + INTERRUPTED, raw_server.url)
     # stderr is Python's own: it tells there of interrupts that met a finalizer, where nothing can be raised.
     assert (out, code) == ("['KeyboardInterrupt'] ['b', 'a']", 0)
