@@ -1,0 +1,114 @@
+"""Runs a scenario: calls of a RerankClient against a SimulatedServer, in virtual time."""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+from trio.testing import MockClock
+
+from jina_rerank import RerankClient, RerankError, RerankRequest
+
+from .server import SimulatedServer
+
+
+@dataclass
+class Outcome:
+    """What a run of a scenario has come to."""
+
+    seconds: float = 0.0
+    """From the first call to the end of the last."""
+    done: int = 0
+    failed: Counter[str] = field(default_factory=Counter[str])
+    server: SimulatedServer | None = None
+
+    @property
+    def sent(self) -> int:
+        """Requests that reached the server."""
+        return len(self.server.arrivals) if self.server else 0
+
+    @property
+    def refused(self) -> int:
+        """How many of them it refused."""
+        return self.server.refused if self.server else 0
+
+    def rate(self, start: float, end: float) -> float:
+        """Requests served in each second of a span of time."""
+        assert self.server
+        return sum(start <= time < end for time in self.server.served_at) / (end - start)
+
+
+async def gather(client: RerankClient, calls: int, outcome: Outcome) -> None:
+    """Start all calls at once."""
+
+    async def call() -> None:
+        try:
+            await client.rerank("q", ["a", "b"])
+            outcome.done += 1
+        except RerankError as error:
+            outcome.failed[type(error).__name__] += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(calls):
+            tasks.start_soon(call)
+
+
+async def batch(client: RerankClient, calls: int, outcome: Outcome) -> None:
+    """Send all calls through `rerank_many`."""
+    async for result in client.rerank_many(RerankRequest(query="q", documents=["a", "b"]) for _ in range(calls)):
+        if result.error is None:
+            outcome.done += 1
+        else:
+            outcome.failed[type(result.error).__name__] += 1
+
+
+def workers(number: int, seconds: float) -> Callable[[RerankClient, int, Outcome], Any]:
+    """So many tasks that call again and again until some time is over."""
+
+    async def run(client: RerankClient, calls: int, outcome: Outcome) -> None:
+        async def work() -> None:
+            while anyio.current_time() < end:
+                await gather_one(client, outcome)
+
+        end = anyio.current_time() + seconds
+        with anyio.move_on_at(end):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(number):
+                    tasks.start_soon(work)
+
+    return run
+
+
+async def gather_one(client: RerankClient, outcome: Outcome) -> None:
+    try:
+        await client.rerank("q", ["a", "b"])
+        outcome.done += 1
+    except RerankError as error:
+        outcome.failed[type(error).__name__] += 1
+
+
+@asynccontextmanager
+async def client_of(transport: httpx.AsyncBaseTransport, **options: Any) -> AsyncIterator[RerankClient]:
+    async with httpx.AsyncClient(transport=transport) as http, RerankClient("jina_k", http_client=http, **options) as c:
+        yield c
+
+
+def run(scenario: Any, seed: int) -> Outcome:
+    """One run of a scenario, from a seed."""
+
+    async def main() -> Outcome:
+        random.seed(seed)
+        outcome = Outcome()
+        start = anyio.current_time()
+        outcome.server = SimulatedServer(scenario.limits(random.Random(seed)), scenario.latency, start)
+        async with client_of(outcome.server, **scenario.options) as client:
+            with anyio.move_on_after(3600):
+                await scenario.way(client, scenario.calls, outcome)
+        outcome.seconds = anyio.current_time() - start
+        return outcome
+
+    return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
