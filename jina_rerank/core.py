@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from ._stack import Send
 from ._stack.connections import Connections, LoopState
 from ._stack.fallback import Incident, with_fallback
-from ._stack.governing import with_concurrency, with_governor
+from ._stack.rate_limiting import with_max_concurrency, with_rate_limit
 from ._stack.hedging import HedgeAllowance, with_hedge
 from ._stack.http import SecretHeaders, http_attempt
 from ._stack.retrying import with_retry
@@ -133,7 +133,7 @@ class Core:
         headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **options.headers})
         send = http_attempt(connections, self._endpoint, headers)
         send = with_timeout(send, options.timeout, url)
-        send = with_governor(
+        send = with_rate_limit(
             send,
             connections,
             self._endpoint,
@@ -141,7 +141,7 @@ class Core:
             rate_limit=options.rate_limit,
             max_concurrency=options.max_concurrency,
         )
-        send = with_concurrency(send, connections, options.max_concurrency)
+        send = with_max_concurrency(send, connections, options.max_concurrency)
         send = with_hedge(send, options.hedge_after, self._shared.hedges)
         send = with_retry(send, options.retry, self._shared.quota(options.retry))
         send = with_parts(send, options.max_documents, options.scoring)

@@ -28,6 +28,10 @@ class Tally:
     """How the last attempt failed, kept for the error of a deadline."""
     waited_out: RerankError | None = None
     """The 429 after which a request was still waiting when its call ended."""
+    throttles: int = 0
+    """Requests that were answered with a 429."""
+    backs_off_until: float = 0.0
+    """The time until which its next request waits after a 429 that was taken for chance; 0 if it does not."""
     place: int | None = None
     """When it first had to wait for its turn, as a number; what is sent again keeps it."""
     tokens: int = 0

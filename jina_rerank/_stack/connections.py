@@ -17,7 +17,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 from ..errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from .governor import Governor
+    from .rate_limiter import RateLimiter
 
 KEEPALIVE_SECONDS: Final = 4.0
 """How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn, Node: 5, nginx: 75).
@@ -42,15 +42,15 @@ class Transport(Protocol):
 class LoopState:
     """What one event loop has of a client."""
 
-    __slots__ = ("_idle", "calls", "ended", "governor", "own", "transport")
+    __slots__ = ("_idle", "calls", "ended", "limiter", "own_limiter", "transport")
 
     def __init__(self, transport: Transport) -> None:
         self.transport: Transport = transport
         self.calls: set[anyio.CancelScope] = set()
         self.ended: bool = False
-        self.governor: Governor | None = None
+        self.limiter: RateLimiter | None = None
         """Shared by all clients of the same key on this loop."""
-        self.own: Governor | None = None
+        self.own_limiter: RateLimiter | None = None
         """This client's alone, for its `max_concurrency`."""
         self._idle: anyio.Event | None = None
 
@@ -63,9 +63,9 @@ class LoopState:
     async def aclose(self) -> None:
         """Cancels the calls in flight, lets them unwind, and closes the transport."""
         self.ended = True
-        if self.governor is not None:
-            self.governor.clients -= 1
-            self.governor = None
+        if self.limiter is not None:
+            self.limiter.clients -= 1
+            self.limiter = None
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             if self.calls:
                 self._idle = self._idle or anyio.Event()

@@ -80,7 +80,7 @@ ANSWERS: Final[Sequence[Row]] = (
         "waits that long, then goes on",
         tests=[
             "test_retry.py::test_the_servers_wait_is_kept_to",
-            "test_governor.py::test_retry_after_holds_back_everybody_with_the_key",
+            "test_rate_limits.py::test_retry_after_holds_back_everybody_with_the_key",
             "test_refusals.py::test_retry_after_is_read_strictly",
         ],
     ),
@@ -112,7 +112,7 @@ ANSWERS: Final[Sequence[Row]] = (
         ],
         tests=[
             "test_retry.py::test_a_wait_above_the_cap_or_the_deadline_is_refused_at_once",
-            "test_governor.py::test_a_wait_that_would_be_too_long_is_not_begun",
+            "test_rate_limits.py::test_a_wait_that_would_be_too_long_is_not_begun",
         ],
     ),
     Row(
@@ -120,7 +120,7 @@ ANSWERS: Final[Sequence[Row]] = (
         "503 for ever; 429 for ever",
         "503: three attempts; 429: RateLimitError no later than the deadline",
         [Case(name="503", plays=(send(http(b"", 503)),), error=ServerError, attempts=3)],
-        tests=["test_governor.py::test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_deadline"],
+        tests=["test_rate_limits.py::test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_deadline"],
     ),
     Row(
         22,

@@ -128,7 +128,7 @@ PROGRAMS: Final[Sequence[Row]] = (
         47,
         "An outage under load",
         "n calls send at most n + 35 requests",
-        tests=["test_governor.py::test_an_outage_is_met_with_35_requests_more_than_calls"],
+        tests=["test_rate_limits.py::test_an_outage_is_met_with_35_requests_more_than_calls"],
     ),
     Row(
         48,

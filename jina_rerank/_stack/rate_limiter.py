@@ -1,0 +1,348 @@
+"""Which request may be sent, and when: decisions alone. The limiter is told the time, wakes waiters, and never waits."""
+
+import math
+import random
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Final, Literal, NamedTuple
+
+from ..errors import RateLimitError
+from ..limits import RateLimit
+from .adaptive_limit import HOSTED_DOUBLING_SECONDS, MAX_GAP, AdaptiveLimit
+from .estimators import LatencyEstimator, TokenEstimator
+from .rate_limit_errors import Kind, parse_rate_limit
+from .sliding_window import WINDOW_SECONDS, SlidingWindow, Use
+
+_MAX_PAUSE: Final = 3600.0
+_NOTHING: Final[Mapping[Kind, int]] = {}
+
+
+class Shortage(NamedTuple):
+    """What keeps a request waiting, if it is a limit of the key."""
+
+    seconds: float
+    """Until there is room, at the latest, if others send nothing more."""
+    foreign: float = 0.0
+    """What others hold of the limit."""
+    limit: float = math.inf
+    unit: str = ""
+    """What the limit counts, in words; empty if it is not known."""
+
+
+class Waiter:
+    """One request that wants to be sent."""
+
+    __slots__ = (
+        "_estimate",
+        "_estimated",
+        "deadline",
+        "is_late",
+        "number",
+        "patience",
+        "place",
+        "position",
+        "probes",
+        "requests_use",
+        "sent_at",
+        "state",
+        "tokens_planned",
+        "tokens_use",
+        "wait",
+        "wake",
+        "wakes_at",
+    )
+
+    def __init__(self, estimate: Callable[[], int]) -> None:
+        self._estimate = estimate
+        self._estimated: int | None = None
+        self.state: Literal["new", "waiting", "sent", "rejected", "done"] = "new"
+        self.place: int = 0
+        """Its place in the queue: the lower is sent first."""
+        self.is_late: bool = False
+        """Whether its call would probably end before the answer: then others go first."""
+        self.deadline: float = math.inf
+        """When its call ends."""
+        self.patience: float = math.inf
+        """Seconds for which it waits at the most once it is the first in the queue."""
+        self.wait: float = 0.0
+        """Seconds it would have had to wait, when it was rejected."""
+        self.wakes_at: float = math.inf
+        """When it has to ask again, if nobody wakes it before."""
+        self.wake: Callable[[], object] = _noop
+        """Called when its state or `wakes_at` has changed."""
+        self.sent_at: float = 0.0
+        self.position: int = 0
+        """How many were in flight when it was sent, itself included."""
+        self.number: int = 0
+        """The number that the concurrency limit has given it."""
+        self.tokens_planned: int = 0
+        self.requests_use: Use | None = None
+        self.tokens_use: Use | None = None
+        self.probes: tuple[SlidingWindow, ...] = ()
+        """The windows that had no room when it was sent."""
+
+    @property
+    def tokens(self) -> int:
+        """The estimated tokens, computed on first access."""
+        if self._estimated is None:
+            self._estimated = self._estimate()
+        return self._estimated
+
+    @property
+    def estimated(self) -> int | None:
+        """The estimated tokens, if anything has needed them so far."""
+        return self._estimated
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """What the queue is sorted by. Of those that are late, the one with the most time left is first."""
+        return self.is_late, -self.deadline if self.is_late else self.place
+
+
+def _noop() -> None:
+    pass
+
+
+class RateLimiter:
+    """The limits of one key, and its queue: first come, first served, whatever the size.
+
+    In an overload with deadlines that rule alone serves next to nobody: the request that has waited longest has the
+    least time left for its answer. So a request with less time left than an answer takes gives way to the others.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_jitter",
+        "_latency",
+        "_paced_until",
+        "_paused_until",
+        "_queue",
+        "_token_estimator",
+        "clients",
+        "concurrency",
+        "in_flight",
+        "requests",
+        "tokens",
+    )
+
+    def __init__(
+        self, doubling_seconds: float = HOSTED_DOUBLING_SECONDS, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self.concurrency: AdaptiveLimit = AdaptiveLimit(doubling_seconds)
+        self.requests: SlidingWindow = SlidingWindow()
+        self.tokens: SlidingWindow = SlidingWindow()
+        self.clients: int = 0
+        """How many share it. Without any it is forgotten, even if an error's traceback still holds it."""
+        self.in_flight: int = 0
+        self._paused_until = self._paced_until = -math.inf
+        self._queue: list[Waiter] = []
+        self._token_estimator = TokenEstimator()
+        self._latency = LatencyEstimator()
+        self._jitter = jitter
+
+    def configure(self, limit: RateLimit | None, max_concurrency: int | None, max_delay: float = MAX_GAP) -> None:
+        """Apply what a client states.
+
+        Of the limits of a key the lowest counts; of what clients want, `max_concurrency` in flight and pauses of
+        `max_delay` seconds, the largest.
+        """
+        self.concurrency.max_gap = min(MAX_GAP, max(self.concurrency.max_gap, max_delay))
+        if limit is not None:
+            stated = (limit.concurrency, limit.requests_per_minute, limit.tokens_per_minute)
+            for known, figure in zip((self.concurrency, self.requests, self.tokens), stated, strict=True):
+                if figure is not None:
+                    known.configure(figure)
+        if max_concurrency is not None:
+            self.concurrency.open_at(max_concurrency)
+
+    def enter(self, waiter: Waiter, now: float) -> bool:
+        """Send a request at once, if nobody waits and there is room."""
+        self.concurrency.expire(now)
+        if self._queue or max(self._window_at(waiter, now), self._slot_at(now)) > now:
+            return False
+        self._send(waiter, now)
+        return True
+
+    def join(self, waiter: Waiter, now: float) -> None:
+        """Put a request into the queue, at its place."""
+        waiter.state = "waiting"
+        insort(self._queue, waiter, key=_ORDER)
+        self.advance(now)
+
+    def advance(self, now: float) -> None:
+        """Send what may be sent, in order. Reject what is first and would wait for too long."""
+        self.concurrency.expire(now)
+        while self._queue:
+            waiter = self._queue[0]
+            window_at = self._window_at(waiter, now)
+            if window_at <= now:
+                slot_at = self._slot_at(now)
+                if slot_at > now:
+                    self.concurrency.increase(now)
+                    slot_at = self._slot_at(now)
+                if slot_at > now:
+                    grows_at = self.concurrency.increases_at
+                    return self._wake_at(waiter, min(slot_at, grows_at) if grows_at > now else slot_at)
+                if self._give_way(waiter, now):
+                    continue
+                self._send(waiter, now)
+            elif self._blocked_until(waiter, now) > min(waiter.deadline, now + waiter.patience):
+                waiter.state, waiter.wait = "rejected", self._blocked_until(waiter, now) - now
+            else:
+                return self._wake_at(waiter, window_at)
+            self._queue.pop(0)
+            waiter.wakes_at = math.inf
+            waiter.wake()
+        return None
+
+    def withdraw(self, waiter: Waiter, now: float) -> None:
+        """Remove a request that was cancelled before it was sent."""
+        if waiter.state == "waiting":
+            index = bisect_left(self._queue, waiter.order, key=_ORDER)
+            while self._queue[index] is not waiter:  # the parts of one call share a place
+                index += 1
+            del self._queue[index]
+            waiter.state = "done"
+            self.advance(now)
+        elif waiter.state == "sent":
+            self._uncount(waiter)
+            self._leave(waiter, now)
+
+    def succeeded(
+        self, waiter: Waiter, now: float, *, tokens: int | None = None, remaining: Mapping[Kind, int] = _NOTHING
+    ) -> None:
+        """Learn from an answer: the tokens billed, and what the server says to be left of a minute."""
+        self._latency.observe(now - waiter.sent_at)
+        self.concurrency.latency = self._latency.mean
+        difference = 0
+        if tokens is not None:
+            difference = tokens - waiter.tokens_planned
+            if waiter.estimated is not None:
+                self._token_estimator.observe(waiter.estimated, tokens)
+        self.concurrency.succeeded(waiter.position, waiter.number, now - waiter.sent_at, now)
+        for kind, window, use, amount, more in (
+            ("requests", self.requests, waiter.requests_use, 1, 0),
+            ("tokens", self.tokens, waiter.tokens_use, waiter.tokens_planned + difference, difference),
+        ):
+            if use is not None:
+                window.correct(use, more)
+                window.accepted(amount, waiter.sent_at, now, probe=window in waiter.probes)
+                if kind in remaining:
+                    others = (waiter.position - 1) * amount
+                    window.observe_remaining(
+                        remaining[kind], use, now, difference=more, in_flight=others, sent_at=waiter.sent_at
+                    )
+        waiter.probes = ()
+        self._leave(waiter, now)
+
+    def failed(self, waiter: Waiter, now: float) -> None:
+        """Learn from a failure that is no 429: the server may have counted the request."""
+        self._latency.observe_timeout(now - waiter.sent_at)
+        self._leave(waiter, now)
+
+    def throttled(self, waiter: Waiter, now: float, error: RateLimitError) -> bool:
+        """Learn from a 429.
+
+        Returns:
+            Whether the limits now make everybody wait. If not, it may be chance, and the call alone should back off.
+        """
+        kind, limit = parse_rate_limit(error)
+        self._uncount(waiter)
+        self.in_flight -= 1
+        jitter, everybody = self._jitter(), True
+        if kind == "requests":
+            self.requests.throttled(limit, 1, now, probe=self.requests in waiter.probes, jitter=jitter)
+        elif kind == "tokens":
+            planned = self._token_estimator.planned(waiter.tokens)
+            # What is in flight was not counted while no limit was known; it is taken to be like this one.
+            uncounted = 0 if self.tokens.is_limited else planned * self.in_flight
+            probe = self.tokens in waiter.probes
+            self.tokens.throttled(limit, planned, now, probe=probe, jitter=jitter, uncounted=uncounted)
+        elif limit is not None:
+            if self.in_flight < limit and waiter.position <= limit:
+                self.requests.company_until = now + 10.0
+            self.concurrency.refused_by_name(limit, waiter.position, waiter.number, self.in_flight, now)
+        else:
+            everybody = self.concurrency.refused(waiter.position, waiter.number, self.in_flight, now)
+        if error.retry_after:
+            self._paused_until = max(self._paused_until, now + min(error.retry_after, _MAX_PAUSE))
+            everybody = True
+        self.in_flight += 1
+        self._leave(waiter, now)
+        return everybody
+
+    def shortage(self, waiter: Waiter, now: float) -> Shortage | None:
+        """Return the limit that keeps `waiter` waiting; None if it is only the place in the queue."""
+        planned = self._token_estimator.planned(waiter.tokens) if self.tokens.is_limited else 0
+        for window, amount, unit in ((self.requests, 1, "requests"), (self.tokens, planned, "tokens")):
+            frees_at = window.frees_at(amount, now)
+            if frees_at > now:
+                return Shortage(frees_at - now, window.foreign(now), window.limit, f"{unit} per minute")
+        if self._paused_until > now:
+            return Shortage(self._paused_until - now)
+        if self.concurrency.value < 1:
+            return Shortage(self.concurrency.gap)
+        return None
+
+    def _window_at(self, waiter: Waiter, now: float) -> float:
+        """Return when the minute, and a pause, leave room."""
+        when = max(self._paused_until, self._paced_until)
+        if self.requests.is_limited:
+            when = max(when, self.requests.fits_at(1, now))
+        if self.tokens.is_limited:
+            when = max(when, self.tokens.fits_at(self._token_estimator.planned(waiter.tokens), now))
+        return when
+
+    def _blocked_until(self, waiter: Waiter, now: float) -> float:
+        """Return the time before which there is certainly no room, whatever others do."""
+        when = max(self._paused_until, self.requests.full_until(1, now))
+        if self.tokens.is_limited:
+            when = max(when, self.tokens.full_until(self._token_estimator.planned(waiter.tokens), now))
+        return when
+
+    def _slot_at(self, now: float) -> float:
+        return self.concurrency.slot_at(self.in_flight, now)
+
+    def _give_way(self, waiter: Waiter, now: float) -> bool:
+        if waiter.is_late or len(self._queue) == 1 or waiter.deadline - now >= self._latency.upper_bound:
+            return False
+        waiter.is_late = True
+        insort(self._queue, self._queue.pop(0), key=_ORDER)
+        return True
+
+    def _wake_at(self, waiter: Waiter, when: float) -> None:
+        if when < waiter.wakes_at:
+            waiter.wakes_at = when
+            waiter.wake()
+
+    def _send(self, waiter: Waiter, now: float) -> None:
+        waiter.state, waiter.sent_at = "sent", now
+        if self.tokens.is_limited:
+            waiter.tokens_planned = self._token_estimator.planned(waiter.tokens)
+        if self.requests.begin_probe(1, now):
+            waiter.probes += (self.requests,)
+        if self.tokens.begin_probe(waiter.tokens_planned, now):
+            waiter.probes += (self.tokens,)
+        waiter.requests_use = self.requests.add(now, 1)
+        waiter.tokens_use = self.tokens.add(now, waiter.tokens_planned)
+        if now < self.requests.company_until:
+            self._paced_until = now + 2 * WINDOW_SECONDS / self.requests.limit * (0.75 + self._jitter() / 2)
+        self.in_flight += 1
+        waiter.position = self.in_flight
+        waiter.number = self.concurrency.sent(self.in_flight, now, self._jitter())
+
+    def _uncount(self, waiter: Waiter) -> None:
+        if waiter.requests_use is not None and waiter.tokens_use is not None:
+            self.requests.correct(waiter.requests_use, -1)
+            self.tokens.correct(waiter.tokens_use, -waiter.tokens_planned)
+
+    def _leave(self, waiter: Waiter, now: float) -> None:
+        for window in waiter.probes:
+            window.end_probe()
+        waiter.state, waiter.probes = "done", ()
+        self.in_flight -= 1
+        self.advance(now)
+
+
+_ORDER: Final = attrgetter("order")
