@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from ._narrow import is_iterable, is_mapping
+from ._narrow import PositiveInteger, is_iterable, is_mapping
 from .documents import Document, ImageDocument, Query, TextDocument, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
 from .results import RerankResult
@@ -65,11 +65,11 @@ class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
     """The candidates, the caller's own objects. Blank ones rank last."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """The reranker; None means the client's."""
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    top_n: PositiveInteger | None = None
     """How many of the best to return; None means all."""
     return_embeddings: bool | None = None
     """Whether each result carries its document's vector (listwise models)."""
-    max_doc_length: Annotated[int, Field(ge=1)] | None = None
+    max_doc_length: PositiveInteger | None = None
     """Tokens of each document that are scored; None means the model's own limit."""
     extra_body: Mapping[str, Any] | None = None
     """Fields to send that only your server knows."""
