@@ -1,5 +1,6 @@
 """One HTTP attempt: a request out, its answer in, and every foreign exception brought back to ours."""
 
+import os
 import socket
 import ssl
 import time
@@ -149,7 +150,7 @@ def translate(error: BaseException, url: str, *, sent: int = 0) -> APIConnection
         return APIConnectionError(wrong_way, url=url, should_retry=False)
     if isinstance(error, httpx.TimeoutException):
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
-    system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    system = [reason for cause in causes if (reason := _system_reason(cause))]
     what = _WHERE.get(type(error), "the connection failed")
     message = f"{what}: {system[0] if system else _brief(error)}"
     if sent >= LARGE_REQUEST_BYTES and not isinstance(error, httpx.ConnectError):
@@ -180,6 +181,18 @@ def _wrong_way(error: BaseException, causes: list[BaseException]) -> str | None:
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return "the request could not be written as HTTP/1.1"
     return None
+
+
+def _system_reason(error: BaseException) -> str | None:
+    """Return the operating system's words, also where an event loop puts its own in their place.
+
+    asyncio says "Connect call failed ('127.0.0.1', 9)", and several of these in one text for several addresses.
+    """
+    if not isinstance(error, OSError):
+        return None
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
+        return error.strerror
+    return os.strerror(error.errno)
 
 
 def _brief(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from ..models import RerankResponse
 from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
-from .items import Item, Ranked, image_or_text, ranked, scored, text_of
+from .items import Item, Ranked, image_or_text, only_documents, ranked, scored, text_of
 from .runnable import RerankInput, RerankRunnable
 from .tracing import atraced, traced
 
@@ -164,12 +164,12 @@ class JinaRerank(
 
     def _compress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
         with traced(documents, query, config) as outputs:
-            response = self._sync_client.rerank(query, documents, **self._arguments())
+            response = self._sync_client.rerank(query, only_documents(documents), **self._arguments())
             return self._record(response, outputs)
 
     async def _acompress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
         async with atraced(documents, query, config) as outputs:
-            response = await self._async_client.rerank(query, documents, **self._arguments())
+            response = await self._async_client.rerank(query, only_documents(documents), **self._arguments())
             return self._record(response, outputs)
 
     def _record(self, response: RerankResponse[Document], outputs: dict[str, Any]) -> list[Document]:
