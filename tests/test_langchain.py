@@ -161,7 +161,7 @@ def test_the_options_of_the_client(server: RawServer) -> None:
     )
     compressor.compress_documents(documents(), "q")
     assert sent(server)["model"] == "jina-reranker-v3"
-    assert "top_n" not in sent(server)
+    assert sent(server)["top_n"] == 3
     assert (sent(server)["max_doc_length"], sent(server)["instruction"]) == (64, "x")
     assert server.requests[-1][0]["user-agent"] == "mine"
 
@@ -179,7 +179,7 @@ def test_rerank_gives_positions_and_scores(
     expected += [] if top_n else [{"index": 0, "relevance_score": 0.1}]
     assert compressor.rerank(mixed, "q", **arguments) == expected
     assert asyncio.run(compressor.arerank(mixed, "q", model="jina-reranker-v3", **arguments)) == expected
-    assert sent(server).get("top_n") == top_n
+    assert sent(server)["top_n"] == (top_n or 3)
     assert sent(server)["model"] == "jina-reranker-v3"
     assert sent(server)["documents"] == ["a text", "a document", "a mapping"]
 

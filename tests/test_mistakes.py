@@ -214,6 +214,8 @@ def test_langchain_is_given_texts(raw_server: RawServer) -> None:
         jina.compress_documents([document("a"), "b"], "q")
     with pytest.raises(InvalidRequestError, match=r"documents\[0\]: expected a Document, got str"):
         jina.as_runnable().invoke({"documents": ["a"], "query": "q"})
+    with pytest.raises(InvalidRequestError, match="top_n: expected an integer, got str"):
+        jina.rerank(["a"], "q", top_n="3")
     with pytest.raises(InvalidRequestError, match="they look swapped: the query is a list, the documents a str"):
         jina.compress_documents("q", [document("a")])
     assert raw_server.connections == 0

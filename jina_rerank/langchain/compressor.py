@@ -10,7 +10,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from .._narrow import PositiveInteger
+from .._narrow import PositiveInteger, as_integer
 from ..catalog import DEFAULT_MODEL, find_model
 from ..client import RerankClient
 from ..core import Core
@@ -188,11 +188,11 @@ class JinaRerank(
     def _arguments(self, *, model: str | None = None, top_n: int | None = -1) -> dict[str, Any]:
         own = self.client is None and self.async_client is None
         chosen = model or (self.model if own or "model" in self.model_fields_set else None)
-        known = find_model(chosen or self._core.options.model)
+        known, number = find_model(chosen or self._core.options.model), as_integer(top_n)
         return {
             "key": image_or_text if known is not None and known.images else text_of,
             "model": chosen,
-            "top_n": self.top_n if top_n is not None and top_n < 1 else top_n,
+            "top_n": self.top_n if number is not None and number < 1 else top_n,
             "max_doc_length": self.max_doc_length,
             "extra_body": self.extra_body,
         }

@@ -22,7 +22,7 @@ class Ranked(TypedDict):
     relevance_score: float
 
 
-def only_documents(documents: Sequence[Any]) -> Sequence[Document]:
+def only_documents(documents: Sequence[Any]) -> Sequence[Any]:
     """Return the Documents to compress.
 
     Raises:
