@@ -94,13 +94,13 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, url: str, n
     if 300 <= status < 400:
         message = _redirection(headers)
     message = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
-    advice = _advice(status, message)
+    advice = _advice(status, message) if url.endswith("/rerank") else None
     verdict = False if advice else None if meant == status else meant in RETRIED_STATUSES
     return _CLASSES.get(meant, ServerError if meant >= 500 else APIStatusError)(
         f"{message.rstrip('.')}; {advice}" if advice else message,
         status=status,
-        code=envelope.code,
-        request_id=envelope.request_id or headers.get("x-request-id"),
+        code=envelope.code and envelope.code[:_LONGEST_MESSAGE],
+        request_id=(envelope.request_id or headers.get("x-request-id", ""))[:_LONGEST_MESSAGE] or None,
         errors=envelope.errors,
         retry_after=retry_after(headers, now),
         url=url,
@@ -216,7 +216,8 @@ def _field_errors(items: object) -> list[dict[str, str]] | None:
     if not is_array(items):
         return None
     found = [item for item in items if is_object(item)]
-    return [{"field": _field(item), "message": _message(item), "type": _string(item.get("type"))} for item in found]
+    facts = [{"field": _field(item), "message": _message(item), "type": _string(item.get("type"))} for item in found]
+    return [{name: text[:_LONGEST_MESSAGE] for name, text in fact.items()} for fact in facts]
 
 
 def _joined(items: list[Any]) -> str:
@@ -231,7 +232,7 @@ def _field(item: Mapping[str, Any]) -> str:
 
 
 def _message(item: Mapping[str, Any]) -> str:
-    return _string(item.get("message", item.get("msg")))[:_LONGEST_MESSAGE]
+    return _string(item.get("message", item.get("msg")))
 
 
 def _string(value: object) -> str:

@@ -455,8 +455,8 @@ def test_fields_that_do_not_go_together_are_refused_and_nothing_changes(compress
 def test_the_key_shows_nowhere(
     server: RawServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.plays = [send(http(b'{"detail": "who is jina_canary?"}', 401)), GOOD]
-    compressor = JinaRerank(api_key="jina_canary", base_url=server.url)
+    server.plays = [send(http(b'{"detail": "who is jina_canary0123456789?"}', 401)), GOOD]
+    compressor = JinaRerank(api_key="jina_canary0123456789", base_url=server.url)
     with caplog.at_level(logging.DEBUG), pytest.raises(AuthenticationError) as caught:
         compressor.compress_documents(documents(), "q")
     shown = [repr(compressor), str(compressor), str(compressor.model_dump()), compressor.model_dump_json()]

@@ -18,13 +18,14 @@ from .servers import RawServer, answer_body, http, send
 pytestmark = pytest.mark.anyio
 
 URL = "https://api.jina.ai/v1/rerank"
+KEY = "jina_0123456789abcdef"
 ID = "f309f88e0c7d4b1f8a1c3d2e5f607182"
 
 
 async def refused(response: httpx.Response) -> APIStatusError:
     with respx.mock() as router:
         route = router.post(URL).mock(return_value=response)
-        async with RerankClient("jina_key", retry=RetryPolicy(max_attempts=1)) as client:
+        async with RerankClient(KEY, retry=RetryPolicy(max_attempts=1)) as client:
             with pytest.raises(APIStatusError) as caught:
                 await client.rerank("q", ["a"])
         assert route.call_count == caught.value.attempts == 1
@@ -243,15 +244,15 @@ async def test_rate_limit_under_another_status_is_waited_out(raw_server: RawServ
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_named_and_never_followed(status: int) -> None:
-    location = "https://elsewhere.example/v1/rerank?key=jina_key"
+    location = f"https://elsewhere.example/v1/rerank?key={KEY}"
     error = await refused(httpx.Response(status, headers={"location": location}))
     assert type(error) is APIStatusError
     assert "elsewhere.example" in error.message
-    assert "jina_key" not in str(error)
+    assert KEY not in str(error)
 
 
 async def test_a_key_that_the_server_quotes_is_taken_out() -> None:
-    error = await refused(httpx.Response(401, json={"detail": "Invalid API key: jina_key"}))
+    error = await refused(httpx.Response(401, json={"detail": f"Invalid API key: {KEY}"}))
     assert error.message == "Invalid API key: [key]"
 
 
