@@ -11,7 +11,7 @@
     └── APIStatusError                        the server refused, by HTTP status:
         ├── BadRequestError           400
         ├── AuthenticationError       401
-        ├── InsufficientBalanceError  402, or 403 with the code of an empty balance
+        ├── InsufficientBalanceError  402, or the code of an empty balance
         ├── PermissionDeniedError     403
         ├── NotFoundError             404
         ├── RequestTooLargeError      413
@@ -19,7 +19,8 @@
         ├── RateLimitError            429
         └── ServerError               500 and above
 
-Errors hold plain data alone: no HTTP objects, no key, no documents. They pickle, copy and print safely.
+A code of Jina's API decides the class, whatever the status: gateways change statuses. Errors hold plain data alone: no
+HTTP objects, no key, no documents. They pickle, copy and print safely.
 """
 
 from collections.abc import Callable, Sequence
@@ -163,7 +164,7 @@ class AuthenticationError(APIStatusError):
 
 
 class InsufficientBalanceError(APIStatusError):
-    """402, or 403 with `AUTHZ_INSUFFICIENT_BALANCE`: the key has no tokens left."""
+    """402, or `AUTHZ_INSUFFICIENT_BALANCE` under any status: the key has no tokens left."""
 
     hint = "Top up the balance of the key, or use another: https://jina.ai/api-dashboard/key-manager"
 
