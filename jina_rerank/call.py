@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ._narrow import is_sequence
 from .catalog import find_model
 from .documents import Document, Query, is_image, not_blank, wire_documents, wire_query
 from .errors import InvalidRequestError
@@ -47,6 +48,7 @@ def open_call(
     Raises:
         InvalidRequestError: They break a rule.
     """
+    _check_arguments(query, documents, key)
     items: tuple[T, ...] = listed(documents)
     request = build_request(
         query=query,
@@ -62,6 +64,17 @@ def open_call(
     else:
         check_seconds("deadline", deadline, InvalidRequestError)
     return as_call(request, items, key=key, deadline=deadline, options=options, hosted=hosted)
+
+
+def _check_arguments(query: object, documents: object, key: object) -> None:
+    """Refuse what is often mixed up, in words that say so."""
+    if isinstance(documents, str) and is_sequence(query) and not isinstance(query, str):
+        kind = type(query).__name__
+        raise InvalidRequestError(f"query, documents: they look swapped: the query is a {kind}, the documents a str")
+    if key is not None and not callable(key):
+        way_out = f"; pass key=lambda d: d[{key!r}]" if isinstance(key, str) else ""
+        kind = type(key).__name__
+        raise InvalidRequestError(f"key: expected a function that gives the document of an object, got {kind}{way_out}")
 
 
 def as_call(

@@ -27,7 +27,7 @@ from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import ClientClosedError, InvalidRequestError, RerankError
 from .limits import RateLimit
 from .models import RerankRequest, RerankResponse
-from .options import Fallback, OptionOverrides, Options, TransportName
+from .options import Fallback, OptionOverrides, Options, TransportName, check_flag
 from .retry import RetryPolicy, RetryQuota
 from .tokens import estimate_tokens
 from .totals import Account, Totals, list_price
@@ -104,6 +104,8 @@ class Core:
         Raises:
             ConfigurationError: One breaks a rule.
         """
+        check_flag("trust_env", trust_env)
+        check_flag("allow_insecure", allow_insecure)
         endpoint = resolve_endpoint(api_key, base_url, allow_insecure=allow_insecure, variable=os.getenv)
         options = Options(
             model=DEFAULT_MODEL if model is None else model,

@@ -132,7 +132,12 @@ def _wire_mapping(document: Mapping[Any, Any], where: str) -> WireDocument:
         case str(), str():
             raise InvalidRequestError(f'{where}: it has both "text" and "image"; a document is one or the other')
         case _:
-            raise InvalidRequestError(f"{where}: {_EXPECTED}; this mapping has neither")
+            pass
+    for name in ("text", "image"):
+        if name in document:
+            found = f'"{name}" holds {_kind(document[name])}, not a str'
+            raise InvalidRequestError(f'{where}: {found}; leave the document out, or give it a text ("" ranks last)')
+    raise InvalidRequestError(f"{where}: {_EXPECTED}; this mapping has neither")
 
 
 def _wire_image(value: str) -> str:

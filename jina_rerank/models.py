@@ -1,6 +1,7 @@
 """What goes into a call and what comes out: the request, and the response generic in the caller's documents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
@@ -14,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from ._narrow import is_iterable, is_mapping
+from ._narrow import PositiveInteger, is_iterable, is_mapping, is_sequence
 from .documents import Document, ImageDocument, Query, TextDocument, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
 from .results import RerankResult
@@ -36,21 +37,34 @@ _WAYS_OUT: Final = {
 }
 
 
-_SINGLE: Final = (str, bytes, bytearray, Mapping, BaseModel)
+_SINGLE: Final = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
 
 
 def listed(documents: object) -> tuple[Any, ...]:
     """The documents, taken once.
 
     Raises:
-        InvalidRequestError: They are no sequence of documents, but one text, one mapping, or nothing of the kind.
+        InvalidRequestError: They are no sequence of documents, but one text, one mapping, a table, a set, or nothing of
+            the kind.
     """
-    kind = type(documents).__name__
+    expected, kind = "documents: expected a sequence of documents, got", type(documents).__name__
     if isinstance(documents, _SINGLE):
-        raise InvalidRequestError(f"documents: expected a sequence of documents, got one {kind}; put it in a list")
+        raise InvalidRequestError(f"{expected} one {kind}; put it in a list")
+    if isinstance(documents, AbstractSet | MappingView):
+        raise InvalidRequestError(f"{expected} {kind}; make a list of it, whose positions stay what they are")
+    if _is_table(documents):
+        raise InvalidRequestError(
+            f'{expected} a {kind}, which iterates over its column names; pass one column: df["text"].tolist()'
+        )
     if is_iterable(documents):
         return tuple(documents)
-    raise InvalidRequestError(f"documents: expected a sequence of documents, got {kind}")
+    raise InvalidRequestError(f"{expected} {kind}")
+
+
+def _is_table(documents: object) -> bool:
+    """Return whether it is a DataFrame, of whichever library: what has columns as data, and is no plain sequence."""
+    columns = getattr(documents, "columns", None)
+    return columns is not None and not callable(columns) and not is_sequence(documents)
 
 
 class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
@@ -65,11 +79,11 @@ class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
     """The candidates, the caller's own objects. Blank ones rank last."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """The reranker; None means the client's."""
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    top_n: PositiveInteger | None = None
     """How many of the best to return; None means all."""
     return_embeddings: bool | None = None
     """Whether each result carries its document's vector (listwise models)."""
-    max_doc_length: Annotated[int, Field(ge=1)] | None = None
+    max_doc_length: PositiveInteger | None = None
     """Tokens of each document that are scored; None means the model's own limit."""
     extra_body: Mapping[str, Any] | None = None
     """Fields to send that only your server knows."""
@@ -225,7 +239,10 @@ def error_fields(error: RerankError | None) -> dict[str, Any] | None:
     """An error as data that `json.dumps` takes."""
     if error is None:
         return None
-    return {"type": type(error).__name__, **{name: value for name, value in vars(error).items() if name[0] != "_"}}
+    return {
+        "type": type(error).__name__,
+        **{name: value for name, value in vars(error).items() if name[0] != "_" and name != "hint"},
+    }
 
 
 def _shown(document: object) -> object:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self, TypeAlias, TypedDict, get_args
 
+from ._narrow import as_integer
 from .catalog import DEFAULT_MODEL, Scoring
 from .endpoint import check_headers
 from .errors import ConfigurationError, RerankError
@@ -80,8 +81,8 @@ class Options:
         check_seconds("deadline", self.deadline, ConfigurationError)
         check_seconds("hedge_after", self.hedge_after, ConfigurationError)
         _check_rate_limit(self.rate_limit)
-        _check_count("max_concurrency", self.max_concurrency)
-        _check_count("max_documents", self.max_documents, optional=False)
+        for name, optional in (("max_concurrency", True), ("max_documents", False)):
+            object.__setattr__(self, name, _count(name, getattr(self, name), optional=optional))
         _check_word("scoring", self.scoring, get_args(Scoring))
         _check_word("fallback", self.fallback, get_args(Fallback))
 
@@ -91,6 +92,16 @@ class Options:
         changed = OptionOverrides(**overrides)
         changed["headers"] = headers
         return replace(self, **changed)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False: a word such as "false" would count as true.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
 
 
 def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
@@ -103,12 +114,15 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
-def _check_count(name: str, value: object, *, optional: bool = True) -> None:
+def _count(name: str, value: object, *, optional: bool) -> int | None:
+    """Return a count as an int, since numpy's integers are taken too."""
     if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return None
+    number = as_integer(value)
+    if number is None or number < 1:
         way_out = ", or None for no limit" if optional else ""
         raise ConfigurationError(f"{name}: expected a positive integer{way_out}; got {value!r}")
+    return number
 
 
 def _check_model(value: object) -> None:

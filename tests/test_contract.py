@@ -115,6 +115,7 @@ async def test_the_smallest_request(api: respx.MockRouter) -> None:
         "model": "jina-reranker-v3.5",
         "query": "a query",
         "documents": ["one", "two"],
+        "top_n": 2,
         "return_documents": False,
     }
     headers = route.calls.last.request.headers
@@ -248,6 +249,7 @@ async def test_blank_documents_stay_here_and_rank_last(api: respx.MockRouter) ->
     assert sent(route)["documents"] == ["low", "high"]
     assert [(r.index, r.relevance_score) for r in response.results] == [(3, 0.7), (1, -0.2), (0, -0.2), (2, -0.2)]
     assert [r.index for r in cut.results] == [3, 1, 0]
+    assert [json.loads(call.request.content)["top_n"] for call in api.calls] == [2, 2]
 
 
 async def test_a_clone_has_other_options_and_closes_nothing(api: respx.MockRouter) -> None:

@@ -1,5 +1,7 @@
 """One HTTP attempt: a request out, its answer in, and every foreign exception brought back to ours."""
 
+import os
+import re
 import socket
 import ssl
 import time
@@ -9,6 +11,8 @@ from typing import Final, Self
 import anyio
 import httpx
 
+from .._narrow import is_array
+from .._redaction import Redactor
 from ..endpoint import Endpoint
 from ..errors import (
     APIConnectionError,
@@ -30,6 +34,9 @@ MAX_REQUEST_BYTES: Final = 64 * 2**20
 # A request without this would get the time limits of the caller's own client; ours are cancel scopes.
 _NO_TIMEOUTS: Final = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
 
+_MAY_BE_SECRET: Final = re.compile("auth|cookie|key|secret|token")
+"""The names of headers whose values no message shows."""
+
 _FOREIGN: Final = (
     httpx.HTTPError,
     httpx.StreamError,
@@ -45,17 +52,16 @@ _FOREIGN: Final = (
 class SecretHeaders:
     """The headers of every request, prepared once. The key among them is kept out of every repr."""
 
-    __slots__ = ("_key", "httpx")
+    __slots__ = ("httpx", "redactor")
 
     def __init__(self, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
-        self._key = endpoint.api_key
         self.httpx = httpx.Headers(dict(headers))
         if endpoint.api_key is not None:
             self.httpx["authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
-
-    def redacted(self, body: bytes) -> bytes:
-        """A server's words without the key, in case it quotes what it refuses."""
-        return body.replace(self._key.get_secret_value().encode(), b"[key]") if self._key else body
+        self.redactor = Redactor(
+            word for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name) for word in value.split()
+        )
+        """Takes the key, and what else is secret here, out of what a server says."""
 
     def __repr__(self) -> str:
         return "SecretHeaders(...)"
@@ -76,7 +82,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         request.sent_at = anyio.current_time()
         outcome: Ranking | RerankError
         try:
-            outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)
+            outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint)
         except ResponseFormatError as error:
             error.url = endpoint.url
             # Without the frames that hold the answer, which may quote anything: tracebacks may show their locals.
@@ -85,8 +91,10 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         except _FOREIGN as error:
             outcome = translate(error, endpoint.url, sent=len(body))
         if isinstance(outcome, RerankError):
+            headers.redactor.error(outcome)
             # Raised out here, so that no context of it holds the HTTP request, and with that the key.
             raise outcome
+        _redact(outcome, headers.redactor)
         if outcome.usage is not None:
             request.tally.tokens += outcome.usage.total_tokens
         return outcome
@@ -123,12 +131,17 @@ class _Once:
         return self._left.pop()
 
 
-def _interpret(
-    answer: Answer, request: WireRequest, endpoint: Endpoint, headers: SecretHeaders
-) -> Ranking | RerankError:
+def _redact(ranking: Ranking, redactor: Redactor) -> None:
+    """Take secrets out of what a response shows of a server's words."""
+    words = [ranking.model, ranking.headers, ranking.extra]
+    shown = redactor.json(words)
+    if shown is not words:
+        ranking.model, ranking.headers, ranking.extra = shown if is_array(shown) else (None, {}, {})
+
+
+def _interpret(answer: Answer, request: WireRequest, endpoint: Endpoint) -> Ranking | RerankError:
     if not 200 <= answer.status < 300:
-        body = headers.redacted(answer.body)
-        return refusal(answer.status, answer.headers, body, url=endpoint.url, now=time.time())
+        return refusal(answer.status, answer.headers, answer.body, url=endpoint.url, now=time.time())
     try:
         ranking = decode(answer.body, documents=len(request.documents), top_n=request.top_n)
     except ResponseFormatError as error:
@@ -149,7 +162,7 @@ def translate(error: BaseException, url: str, *, sent: int = 0) -> APIConnection
         return APIConnectionError(wrong_way, url=url, should_retry=False)
     if isinstance(error, httpx.TimeoutException):
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
-    system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    system = [reason for cause in causes if (reason := _system_reason(cause))]
     what = _WHERE.get(type(error), "the connection failed")
     message = f"{what}: {system[0] if system else _brief(error)}"
     if sent >= LARGE_REQUEST_BYTES and not isinstance(error, httpx.ConnectError):
@@ -180,6 +193,18 @@ def _wrong_way(error: BaseException, causes: list[BaseException]) -> str | None:
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return "the request could not be written as HTTP/1.1"
     return None
+
+
+def _system_reason(error: BaseException) -> str | None:
+    """Return the operating system's words, also where an event loop puts its own in their place.
+
+    asyncio says "Connect call failed ('127.0.0.1', 9)", and several of these in one text for several addresses.
+    """
+    if not isinstance(error, OSError):
+        return None
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
+        return error.strerror
+    return os.strerror(error.errno)
 
 
 def _brief(error: BaseException) -> str:

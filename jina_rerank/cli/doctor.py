@@ -144,7 +144,7 @@ def clock_check(answer: Answer, now: float) -> Check:
     if abs(wrong) <= _CLOCK_SECONDS:
         return Check(Verdict.OK, "clock", "it agrees with the server's")
     direction = "ahead of" if wrong > 0 else "behind"
-    way_out = "set it, for certificates and Retry-After are judged by it"
+    way_out = "set it, for certificates are judged by it"
     return Check(Verdict.WARNING, "clock", f"it is {abs(wrong):.0f} s {direction} the server's: {way_out}")
 
 
