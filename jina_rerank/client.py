@@ -1,13 +1,13 @@
 """RerankClient: the client for asyncio and trio."""
 
-import copy
 import ssl
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pydantic import SecretStr
 
+from ._base import BaseClient
 from .call import open_call
 from .catalog import Scoring
 from .core import Core
@@ -22,12 +22,10 @@ from .options import (
     DEFAULT_TIMEOUT,
     ClientDefault,
     Fallback,
-    OptionOverrides,
     TransportName,
 )
 from .retry import RetryPolicy
 from .streams import OnProgress, RerankStream
-from .totals import Totals
 
 if TYPE_CHECKING:
     import httpx
@@ -37,7 +35,7 @@ R = TypeVar("R", bound=RerankRequest)
 T = TypeVar("T")
 
 
-class RerankClient:
+class RerankClient(BaseClient):
     """A client for the Jina Rerank API, and for servers that speak its wire, on asyncio and trio.
 
     One client serves any number of concurrent calls, from any number of event loops. It opens connections when they
@@ -103,7 +101,7 @@ class RerankClient:
         http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
         api_key = as_secret(api_key)  # before anything can fail, so that no traceback shows it
-        self.core: Core = Core.create(
+        self.core = Core.create(
             api_key,
             base_url=base_url,
             model=model,
@@ -241,38 +239,6 @@ class RerankClient:
         """
         return RerankStream(self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
 
-    def estimate_tokens(self, request: RerankRequest) -> int:
-        """About how many tokens a request will be billed for, told from its bytes before it is sent.
-
-        Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
-        """
-        return self.core.estimate_tokens(request)
-
-    @property
-    def totals(self) -> Totals:
-        """What the calls of this client and its clones have cost so far."""
-        return self.core.totals
-
-    def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
-        """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
-
-        What is left out stays as it is; headers are added to those there are. Closing a clone closes nothing.
-
-        Raises:
-            ConfigurationError: A value breaks a rule.
-        """
-        clone = copy.copy(self)
-        clone.core = self.core.with_options(options)
-        return clone
-
-    @classmethod
-    def over(cls, core: Core) -> Self:
-        """A client over a core that is there already: for this package's own adapters."""
-        client = object.__new__(cls)
-        client.core = core
-        return client
-
     async def aclose(self) -> None:
         """Closes the client: calls in flight on this event loop end with ClientClosedError, and so do later ones."""
         await self.core.aclose()
@@ -284,6 +250,3 @@ class RerankClient:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}{getattr(self, 'core', '(not made)')!r}"

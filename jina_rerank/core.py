@@ -27,13 +27,15 @@ from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import ClientClosedError, InvalidRequestError, RerankError
 from .limits import RateLimit
 from .models import RerankRequest, RerankResponse
-from .options import Fallback, OptionOverrides, Options, TransportName
+from .options import Fallback, LocalOptions, OptionOverrides, Options, TransportName, local_options
 from .retry import RetryPolicy, RetryQuota
 from .tokens import estimate_tokens
 from .totals import Account, Totals, list_price
 
 if TYPE_CHECKING:
     import httpx
+
+    from .emulator.scorers import ScoreFunction, Scorer
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class Shared:
 
     endpoint: Endpoint
     connections: Connections
+    scorer: "Scorer | None" = None
+    """What scores in this process; None for a client of a server."""
     account: Account = field(default_factory=Account)
     hedges: HedgeAllowance = field(default_factory=HedgeAllowance)
     incident: Incident = field(default_factory=Incident)
@@ -128,10 +132,32 @@ class Core:
         )
         return cls(Shared(endpoint, Connections(opener)), options, closes=True)
 
+    @classmethod
+    def local(cls, scorer: "str | Scorer | ScoreFunction", options: LocalOptions) -> Self:
+        """The core of a client that ranks in this process.
+
+        Raises:
+            ConfigurationError: The scorer is none, its extra is missing, or an option breaks a rule.
+        """
+        from ._stack.local import LocalTransport, default_scoring, local_endpoint, local_scorer  # noqa: PLC0415  # rarely used
+
+        found = local_scorer(scorer)
+        checked = local_options(found.name, default_scoring(found), options)
+        shared = Shared(local_endpoint(found), Connections(lambda: LocalTransport(found)), found)
+        return cls(shared, checked, closes=True)
+
+    def _attempt(self) -> Send:
+        scorer = self._shared.scorer
+        if scorer is None:
+            headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **self.options.headers})
+            return http_attempt(self._connections, self._endpoint, headers)
+        from ._stack.local import local_attempt  # noqa: PLC0415  # rarely used
+
+        return local_attempt(self._connections, listwise=self.options.scoring == "listwise")
+
     def _composed(self) -> Send:
         options, connections, url = self.options, self._connections, self._endpoint.url
-        headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **options.headers})
-        send = http_attempt(connections, self._endpoint, headers)
+        send = self._attempt()
         send = with_timeout(send, options.timeout, url)
         send = with_governor(
             send,
@@ -146,7 +172,16 @@ class Core:
         send = with_retry(send, options.retry, self._shared.quota(options.retry))
         send = with_parts(send, options.max_documents, options.scoring)
         send = with_deadline(send, connections, url)
-        return with_fallback(send, options.fallback, self._shared.incident)
+        send = with_fallback(send, options.fallback, self._shared.incident)
+        return self._named(send)
+
+    def _named(self, send: Send) -> Send:
+        scorer = self._shared.scorer
+        if scorer is None:
+            return send
+        from ._stack.local import with_model  # noqa: PLC0415  # rarely used
+
+        return with_model(send, scorer.name)
 
     @property
     def hosted(self) -> bool:

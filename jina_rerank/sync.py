@@ -1,18 +1,18 @@
 """SyncRerankClient: the same client for code without an event loop."""
 
 import asyncio
-import copy
 import logging
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pydantic import SecretStr
 
 from ._background import background
+from ._base import BaseClient
 from ._stack.connections import CLOSING_SECONDS
 from .call import open_call
 from .catalog import Scoring
@@ -29,12 +29,10 @@ from .options import (
     DEFAULT_TIMEOUT,
     ClientDefault,
     Fallback,
-    OptionOverrides,
     TransportName,
 )
 from .retry import RetryPolicy
 from .streams import OnProgress, SyncRerankStream
-from .totals import Totals
 
 if TYPE_CHECKING:
     import httpx
@@ -46,7 +44,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("jina_rerank")
 
 
-class SyncRerankClient:
+class SyncRerankClient(BaseClient):
     """RerankClient's methods, blocking: for scripts, threads and notebooks.
 
     All sync clients of a process share one event loop on a daemon thread, which starts with the first call. One
@@ -92,7 +90,7 @@ class SyncRerankClient:
                 "http_client: a sync client takes a function that makes an httpx.AsyncClient, because it must be made "
                 "on the background loop; pass lambda: httpx.AsyncClient(...)"
             )
-        self.core: Core = Core.create(
+        self.core = Core.create(
             api_key,
             base_url=base_url,
             model=model,
@@ -195,38 +193,6 @@ class SyncRerankClient:
             self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
 
-    def estimate_tokens(self, request: RerankRequest) -> int:
-        """About how many tokens a request will be billed for, told from its bytes before it is sent.
-
-        Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
-        """
-        return self.core.estimate_tokens(request)
-
-    @property
-    def totals(self) -> Totals:
-        """What the calls of this client and its clones have cost so far."""
-        return self.core.totals
-
-    def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
-        """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
-
-        What is left out stays as it is; headers are added to those there are. Closing a clone closes nothing.
-
-        Raises:
-            ConfigurationError: A value breaks a rule.
-        """
-        clone = copy.copy(self)
-        clone.core = self.core.with_options(options)
-        return clone
-
-    @classmethod
-    def over(cls, core: Core) -> Self:
-        """A client over a core that is there already: for this package's own adapters."""
-        client = object.__new__(cls)
-        client.core = core
-        return client
-
     def close(self) -> None:
         """Closes the client: calls in flight in other threads end with ClientClosedError, and so do later ones."""
         if background.started:
@@ -241,9 +207,6 @@ class SyncRerankClient:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}{getattr(self, 'core', '(not made)')!r}"
 
 
 _mentioned = threading.Event()
