@@ -1,7 +1,7 @@
 """RerankClient: the client for asyncio and trio."""
 
 import ssl
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -11,7 +11,7 @@ from ._base import BaseClient
 from .call import open_call
 from .catalog import Scoring
 from .core import Core
-from .documents import Document, ImageDocument, Query, TextDocument
+from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
 from .endpoint import as_secret
 from .limits import RateLimit
 from .models import RerankRequest, RerankResponse
@@ -127,7 +127,7 @@ class RerankClient(BaseClient):
     async def rerank(
         self,
         query: Query,
-        documents: Sequence[D],
+        documents: SequenceNotStr[D],
         *,
         key: None = None,
         model: str | None = None,
@@ -142,7 +142,7 @@ class RerankClient(BaseClient):
     async def rerank(
         self,
         query: Query,
-        documents: Sequence[T],
+        documents: SequenceNotStr[T],
         *,
         key: Callable[[T], Document],
         model: str | None = None,
@@ -153,10 +153,27 @@ class RerankClient(BaseClient):
         extra_body: Mapping[str, Any] | None = None,
     ) -> RerankResponse[T]: ...
 
+    # For mypy, which takes `object` for D where an inline list mixes texts and images. With any other return type it
+    # would find `documents: list[Any]` ambiguous.
+    @overload
     async def rerank(
         self,
         query: Query,
-        documents: Sequence[Any],
+        documents: SequenceNotStr[Mixed],
+        *,
+        key: None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[Any]: ...
+
+    async def rerank(
+        self,
+        query: Query,
+        documents: SequenceNotStr[Any],
         *,
         key: Callable[[Any], Document] | None = None,
         model: str | None = None,

@@ -2,15 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from pydantic import BaseModel, field_validator
 
 from ._narrow import is_mapping
 from .errors import InvalidRequestError
+
+T_co = TypeVar("T_co", covariant=True)
 
 WireDocument: TypeAlias = str | dict[str, str]
 """A document as it is sent: a bare string, which every server takes, or `{"image": ...}`."""
@@ -55,6 +57,42 @@ class ImageDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
 
 Document: TypeAlias = str | TextDocument | ImageDocument | Mapping[str, Any]
 """Every form in which a document can be given without `key=`."""
+
+
+class TextMapping(TypedDict):
+    """A mapping that is a document, as it is written inline among others."""
+
+    text: str
+
+
+class ImageMapping(TypedDict):
+    """A mapping that is an image, as it is written inline among others."""
+
+    image: str
+
+
+Mixed: TypeAlias = str | TextDocument | ImageDocument | TextMapping | ImageMapping
+"""The forms of documents in an inline list that mixes them."""
+
+
+class SequenceNotStr(Protocol[T_co]):
+    """A list, a tuple, or any other sequence but a str, whose characters nobody means to rank.
+
+    A str does not fit, because `in` takes nothing but a str there. For type checkers alone.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def __contains__(self, value: object, /) -> bool: ...
+
+    @overload
+    def __getitem__(self, index: int, /) -> T_co: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> Sequence[T_co]: ...
+
 
 Query: TypeAlias = str | TextDocument | ImageDocument
 """Every form in which a query can be given."""

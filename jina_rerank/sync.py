@@ -5,7 +5,7 @@ import logging
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -17,7 +17,7 @@ from ._stack.connections import CLOSING_SECONDS
 from .call import open_call
 from .catalog import Scoring
 from .core import Core
-from .documents import Document, ImageDocument, Query, TextDocument
+from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
 from .endpoint import as_secret
 from .errors import ConfigurationError
 from .limits import RateLimit
@@ -116,7 +116,7 @@ class SyncRerankClient(BaseClient):
     def rerank(
         self,
         query: Query,
-        documents: Sequence[D],
+        documents: SequenceNotStr[D],
         *,
         key: None = None,
         model: str | None = None,
@@ -131,7 +131,7 @@ class SyncRerankClient(BaseClient):
     def rerank(
         self,
         query: Query,
-        documents: Sequence[T],
+        documents: SequenceNotStr[T],
         *,
         key: Callable[[T], Document],
         model: str | None = None,
@@ -142,10 +142,27 @@ class SyncRerankClient(BaseClient):
         extra_body: Mapping[str, Any] | None = None,
     ) -> RerankResponse[T]: ...
 
+    # For mypy, which takes `object` for D where an inline list mixes texts and images. With any other return type it
+    # would find `documents: list[Any]` ambiguous.
+    @overload
+    def rerank(  # pyright: ignore[reportOverlappingOverload]  # it is for mypy alone
+        self,
+        query: Query,
+        documents: SequenceNotStr[Mixed],
+        *,
+        key: None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[Any]: ...
+
     def rerank(
         self,
         query: Query,
-        documents: Sequence[Any],
+        documents: SequenceNotStr[Any],
         *,
         key: Callable[[Any], Document] | None = None,
         model: str | None = None,
