@@ -1,10 +1,12 @@
 """What RerankClient and SyncRerankClient have in common: all that neither waits nor sends."""
 
 import copy
-from typing import TYPE_CHECKING, Literal, Self, Unpack
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from .core import Core
-from .models import RerankRequest
+from .documents import Document
+from .models import AnyRequest
 from .options import LocalOptions, OptionOverrides
 from .totals import Totals
 
@@ -44,13 +46,13 @@ class BaseClient:
         """
         return cls.over(Core.local(scorer, options))
 
-    def estimate_tokens(self, request: RerankRequest) -> int:
-        """About how many tokens a request will be billed for, told from its bytes before it is sent.
+    def estimate_tokens(self, request: AnyRequest, *, key: Callable[[Any], Document] | None = None) -> int:
+        """Estimate from its bytes how many tokens a request, as `rerank_many` takes it, will be billed for.
 
         Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
+            InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
         """
-        return self.core.estimate_tokens(request)
+        return self.core.estimate_tokens(request, key)
 
     @property
     def totals(self) -> Totals:

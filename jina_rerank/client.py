@@ -14,7 +14,7 @@ from .core import Core
 from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
 from .endpoint import as_secret
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse
+from .models import AnyRequest, RerankResponse
 from .options import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import httpx
 
 D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
-R = TypeVar("R", bound=RerankRequest)
+R = TypeVar("R", bound=AnyRequest)
 T = TypeVar("T")
 
 
@@ -223,14 +223,37 @@ class RerankClient(BaseClient):
         )
         return await self.core.perform(call)
 
+    @overload
     def rerank_many(
         self,
         requests: Iterable[R] | AsyncIterable[R],
         *,
+        key: None = None,
         max_concurrency: int | None = None,
         ordered: bool = True,
         progress: OnProgress | None = None,
-    ) -> RerankStream[R]:
+    ) -> RerankStream[R]: ...
+
+    @overload
+    def rerank_many(
+        self,
+        requests: Iterable[R] | AsyncIterable[R],
+        *,
+        key: Callable[[Any], Document],
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> RerankStream[R, Any]: ...
+
+    def rerank_many(
+        self,
+        requests: Iterable[R] | AsyncIterable[R],
+        *,
+        key: Callable[[Any], Document] | None = None,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> RerankStream[R, Any]:
         """Ranks any number of requests, several at once, as the outcomes are iterated over.
 
         Requests are read lazily, at most four times `max_concurrency` further than outcomes are taken: ten million of
@@ -238,8 +261,11 @@ class RerankClient(BaseClient):
         begins when it is its turn.
 
         Args:
-            requests: The requests, or a generator that makes them, also an async one. Each comes back in its outcome
-                as it is, so that a subclass can carry an id. A plain iterable that waits stops the event loop.
+            requests: RerankRequests or mappings with their fields, or a generator that makes them, also an async
+                one. Each comes back in its outcome as it is, so that a subclass of RerankRequest can carry an id. A
+                blocking iterable blocks the event loop.
+            key: Gives the document of each object in the `documents` of a request, as in `rerank`. If it raises an
+                exception, that request has an InvalidRequestError in its outcome.
             max_concurrency: How many are carried out at once; None, or a number above the client's, is the client's:
                 the lower of its `max_concurrency` and its `rate_limit`'s, or 100 where neither is stated.
             ordered: True gives the outcomes in the order of the requests, False as they are ready.
@@ -254,7 +280,9 @@ class RerankClient(BaseClient):
         Iterating raises what `requests` raises, and ClientClosedError if the client is closed, after the outcomes of
         all that was read before.
         """
-        return RerankStream(self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
+        return RerankStream(
+            self.core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
+        )
 
     async def aclose(self) -> None:
         """Closes the client: calls in flight on this event loop end with ClientClosedError, and so do later ones."""

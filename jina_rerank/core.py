@@ -5,7 +5,7 @@ import platform
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 
 from pydantic import SecretStr
 
@@ -20,13 +20,13 @@ from ._stack.splitting import with_parts
 from ._stack.timing import with_deadline, with_timeout
 from ._stack.transports import transport_opener
 from ._version import __version__
-from .call import Call, as_call, respond
+from .call import Call, open_request, respond
 from .catalog import DEFAULT_MODEL, Scoring
 from .documents import Document
 from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import ClientClosedError, InvalidRequestError, RerankError
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse
+from .models import AnyRequest, RerankResponse
 from .options import Fallback, LocalOptions, OptionOverrides, Options, TransportName, local_options
 from .retry import RetryPolicy, RetryQuota
 from .tokens import estimate_tokens
@@ -202,22 +202,21 @@ class Core:
         """What the calls of this core have cost."""
         return self._shared.account.totals
 
-    def open(self, request: RerankRequest) -> Call[Document]:
-        """The call that a request stands for, with this client's model and deadline.
+    def open(self, request: object, position: int, key: Callable[[Any], Document] | None) -> Call[Any]:
+        """The call that a request of `rerank_many` stands for, with this client's model and deadline.
 
         Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
+            InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
         """
-        deadline, hosted = self.options.deadline, self.hosted
-        return as_call(request, request.documents, deadline=deadline, options=self.options, hosted=hosted)
+        return open_request(request, position, key=key, options=self.options, hosted=self.hosted)
 
-    def estimate_tokens(self, request: RerankRequest) -> int:
+    def estimate_tokens(self, request: AnyRequest, key: Callable[[Any], Document] | None) -> int:
         """About how many tokens a request will be billed for.
 
         Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
+            InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
         """
-        call = self.open(request)
+        call = self.open(request, 0, key)
         if not call.sent:
             return 0
         wire = call.wire

@@ -21,7 +21,7 @@ from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, Te
 from .endpoint import as_secret
 from .errors import ConfigurationError
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse
+from .models import AnyRequest, RerankResponse
 from .options import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import httpx
 
 D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
-R = TypeVar("R", bound=RerankRequest)
+R = TypeVar("R", bound=AnyRequest)
 T = TypeVar("T")
 
 _logger = logging.getLogger("jina_rerank")
@@ -192,22 +192,45 @@ class SyncRerankClient(BaseClient):
         )
         return background.run(self.core.perform(call), deadline=call.wire.deadline)
 
+    @overload
     def rerank_many(
         self,
         requests: Iterable[R],
         *,
+        key: None = None,
         max_concurrency: int | None = None,
         ordered: bool = True,
         progress: OnProgress | None = None,
-    ) -> SyncRerankStream[R]:
+    ) -> SyncRerankStream[R]: ...
+
+    @overload
+    def rerank_many(
+        self,
+        requests: Iterable[R],
+        *,
+        key: Callable[[Any], Document],
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> SyncRerankStream[R, Any]: ...
+
+    def rerank_many(
+        self,
+        requests: Iterable[R],
+        *,
+        key: Callable[[Any], Document] | None = None,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> SyncRerankStream[R, Any]:
         """Ranks any number of requests, several at once: RerankClient.rerank_many, blocking.
 
         Arguments, outcomes and errors are the same. `requests` is advanced, and `progress` called, in the thread that
-        iterates over the stream.
+        iterates over the stream; `key` is called on the background loop, which it must not block.
         """
         _mention_running_loop()
         return SyncRerankStream(
-            self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress
+            self.core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
 
     def close(self) -> None:

@@ -70,6 +70,9 @@ PUBLIC_NAMES = [
     "RerankResponse",
     "RerankResult",
     "RerankOutcome",
+    "BatchProgress",
+    "Totals",
+    "Document",
     "RerankStream",
     "SyncRerankStream",
     "RerankError",
@@ -572,3 +575,18 @@ async def test_it_is_called_from_plain_asyncio_as_from_anyio(api: respx.MockRout
     assert (await client.rerank("q", documents)).documents == ["a", "b"]
     await client.aclose()
     await client.aclose()
+
+
+async def test_response_is_a_sequence_of_its_results(api: respx.MockRouter) -> None:
+    api.post(URL).mock(side_effect=echo)
+    async with RerankClient("jina_key") as client:
+        response = await client.rerank("q", ["a", "b", "c"])
+        nothing: list[str] = []
+        empty = await client.rerank("q", nothing)
+    assert len(response) == 3
+    assert list(response) == list(response.results)
+    assert response[0] == response.results[0]
+    assert response[1:] == response.results[1:]
+    assert response.scores == [result.relevance_score for result in response.results]
+    assert (len(empty), list(empty), empty.scores) == (0, [], [])
+    assert empty, "`if outcome.response` asks whether there is a response, not whether it holds a document"
