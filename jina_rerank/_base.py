@@ -60,12 +60,17 @@ class BaseClient:
         return self.core.totals
 
     def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
-        """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
+        """Return a clone with other options, over the same connections.
 
-        What is left out stays as it is; headers are added to those there are. Closing a clone closes nothing.
+        Args:
+            **options: `timeout`, `deadline`, `retry`, `model`, `headers`, `fallback`, `hedge_after`,
+                `max_concurrency`, `max_documents` and `scoring`. What is left out stays as it is; headers are added
+                to those there are. The rate limit belongs to the key, and is that of all clones.
+
+        Closing a clone closes nothing.
 
         Raises:
-            ConfigurationError: A value breaks a rule.
+            ConfigurationError: A value breaks a rule, or an option is that of all clones.
         """
         clone = copy.copy(self)
         clone.core = self.core.with_options(options)

@@ -64,7 +64,7 @@ class OptionOverrides(LocalOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How calls are made. The last of them are settled for all clones.
+    """How calls are made. A clone may change them, but for `rate_limit`.
 
     Raises:
         ConfigurationError: A value breaks a rule.

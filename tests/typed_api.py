@@ -77,6 +77,8 @@ def blocking(client: SyncRerankClient, articles: list[Article], mixed: list[str 
     assert_type(client.rerank("q", articles, key=lambda article: {"text": article.title}), RerankResponse[Article])
     with client.with_options(model="jina-reranker-v3") as clone:
         assert_type(clone, SyncRerankClient)
+    client.with_options(fallback="original_order", hedge_after=1.0, max_concurrency=2)
+    client.with_options(fallback=None, hedge_after=None, max_concurrency=None, max_documents=9, scoring="listwise")
 
 
 async def many(client: RerankClient, jobs: list[Job], later: AsyncIterator[Job]) -> None:
@@ -143,4 +145,5 @@ async def refused(client: RerankClient, articles: list[Article]) -> None:
     SyncRerankClient().rerank("q", "one text")  # type: ignore[call-overload]  # its characters would be ranked
     client.rerank_many(["a"])  # type: ignore[type-var]  # no requests
     client.with_options(base_url="x")  # type: ignore[call-arg]  # not a clone's
+    client.with_options(rate_limit=None)  # type: ignore[call-arg]  # the key's
     client.with_options(timeout="1")  # type: ignore[arg-type]  # no number
