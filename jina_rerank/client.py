@@ -101,7 +101,7 @@ class RerankClient(BaseClient):
         http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
         api_key = as_secret(api_key)  # before anything can fail, so that no traceback shows it
-        self.core = Core.create(
+        self.core: Core = Core.create(
             api_key,
             base_url=base_url,
             model=model,

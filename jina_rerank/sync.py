@@ -90,7 +90,7 @@ class SyncRerankClient(BaseClient):
                 "http_client: a sync client takes a function that makes an httpx.AsyncClient, because it must be made "
                 "on the background loop; pass lambda: httpx.AsyncClient(...)"
             )
-        self.core = Core.create(
+        self.core: Core = Core.create(
             api_key,
             base_url=base_url,
             model=model,
