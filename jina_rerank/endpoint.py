@@ -67,7 +67,8 @@ def resolve_endpoint(
         key = _checked_key(SecretStr(variable(API_KEY_VARIABLE) or ""), f"the variable {API_KEY_VARIABLE}")
     if hosted and key is None:
         raise ConfigurationError(
-            f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker)",
+            f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker). "
+            "Without a key RerankClient.local() ranks in this process, and `jina-rerank serve` on this machine",
             code=MISSING_KEY,
         )
     if key is not None and parts.scheme == "http" and not (allow_insecure or is_loopback(parts.hostname or "")):

@@ -43,19 +43,29 @@ class ClientDefault(enum.Enum):
 CLIENT_DEFAULT: Final = ClientDefault.CLIENT_DEFAULT
 
 
-class OptionOverrides(TypedDict, total=False):
-    """What `with_options` takes; what is absent stays as it is."""
+class LocalOptions(TypedDict, total=False):
+    """The options of `RerankClient.local`: all that are not about a server."""
 
     timeout: float | None
     deadline: float | None
     retry: RetryPolicy
+    max_concurrency: int | None
+    max_documents: int
+    scoring: Scoring | None
+    hedge_after: float | None
+    fallback: Fallback | None
+
+
+class OptionOverrides(LocalOptions, total=False):
+    """The options of `with_options`; what is absent stays as it is."""
+
     model: str
     headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How calls are made. The last of them are settled for all clones.
+    """How calls are made. A clone may change them, but for `rate_limit`.
 
     Raises:
         ConfigurationError: A value breaks a rule.
@@ -88,10 +98,31 @@ class Options:
 
     def overridden(self, overrides: OptionOverrides, *, has_key: bool) -> Self:
         """These options with some changed. Headers are added to those there are."""
+        _check_names(overrides, OptionOverrides, "with_options")
         headers = {**self.headers, **check_headers(overrides.get("headers", {}), has_key=has_key)}
         changed = OptionOverrides(**overrides)
         changed["headers"] = headers
         return replace(self, **changed)
+
+
+def local_options(scorer_name: str, scoring: Scoring | None, given: LocalOptions) -> Options:
+    """Return the options of a local client, whose only model is its scorer.
+
+    Raises:
+        ConfigurationError: One is about a server, or a value breaks a rule.
+    """
+    _check_names(given, LocalOptions, "local")
+    options = Options(scorer_name, DEFAULT_TIMEOUT, DEFAULT_DEADLINE, RetryPolicy(), {}, scoring=scoring)
+    return replace(options, **given)
+
+
+def _check_names(given: Mapping[str, object], known: type, method: str) -> None:
+    names = list(known.__annotations__)
+    for name in given:
+        if name not in names:
+            raise ConfigurationError(
+                f"{name}: {method}() does not take it, but {', '.join(names)}; give the others to RerankClient()"
+            )
 
 
 def check_flag(name: str, value: object) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from jina_rerank import (
@@ -27,7 +28,7 @@ from jina_rerank import (
 
 from .processes import HEAD, LONGEST_SECONDS, run, start, wait_for_requests
 from .servers import RawServer, answer_body, http, send, silence
-from .test_bulk import Job, Source, job, jobs
+from .test_bulk import INVALID, Job, Source, job, jobs
 from .test_processes import GOOD
 
 
@@ -50,6 +51,25 @@ def up_to_the_error(stream: SyncRerankStream[Job]) -> tuple[list[RerankOutcome[J
             outcomes.append(next(stream))
         except (RerankError, LookupError, StopIteration) as error:
             return outcomes, error
+
+
+@pytest.mark.parametrize(("invalid", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_request_has_its_error_in_its_outcome(invalid: Any, message: str) -> None:
+    requests: list[Any] = [{"query": "q", "documents": ["a"]}, invalid, {"query": "q", "documents": [("b",)]}]
+    with SyncRerankClient("jina_key", http_client=hosted) as client:
+        good, refused, last = client.rerank_many(requests)
+        by_key = client.rerank_many(requests[2:], key=lambda document: str(document[0]))
+        assert [outcome.unwrap().documents for outcome in by_key] == [[("b",)]]
+    assert good.unwrap().documents == ["a"]
+    assert isinstance(last.error, InvalidRequestError)
+    assert refused.request == invalid
+    with pytest.raises(InvalidRequestError, match=message):
+        refused.unwrap()
+
+
+def hosted() -> httpx.AsyncClient:
+    """The hosted API, which has one answer: to one document."""
+    return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=answer_body(1))))
 
 
 @pytest.mark.parametrize("ordered", [True, False])

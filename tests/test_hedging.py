@@ -278,3 +278,12 @@ async def test_the_time_begins_when_the_request_goes_out() -> None:
         assert (await client.rerank("first", ["a"])).attempts == 1
         assert (await client.rerank("waits for a minute", ["a"])).attempts == 1
     assert len(server.times) == 2
+
+
+@pytest.mark.anyio
+async def test_clone_with_hedge_after_sends_second_copy() -> None:
+    server = Server((10.0, OK), (0.1, OK), (10.0, OK))
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    async with RerankClient("jina_key", http_client=http_client) as client:
+        assert (await client.with_options(hedge_after=1.0).rerank("q", ["a"])).attempts == 2
+        assert (await client.rerank("q", ["a"])).attempts == 1

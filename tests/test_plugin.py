@@ -336,6 +336,14 @@ def test_the_page_can_be_followed_word_by_word(pytester: pytest.Pytester, api: s
     assert (pytester.path / "recordings" / "test_search" / "test_recorded.json").exists()
 
 
+def test_example_project_in_this_repository_passes_without_its_plugins() -> None:
+    """As `pytest` in that folder, where the extra [testing] is all that is installed."""
+    command = [sys.executable, "-m", "pytest", *PLUGIN, "-k", "best_two"]
+    done = subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 passed" in done.stdout
+
+
 def test_the_example_project_passes_offline_and_records(tmp_path: Path, api: str) -> None:
     project = tmp_path / "project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
