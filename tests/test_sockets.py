@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import socket
 import ssl
 import sys
@@ -158,6 +159,35 @@ async def test_nobody_listens() -> None:
         with pytest.raises(APIConnectionError, match="no connection: ") as caught:
             await client.rerank("q", ["a"])
     assert caught.value.attempts == 3
+
+
+class SocketBlockedError(RuntimeError):
+    """As pytest-socket raises it."""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # uvloop makes no sockets in Python
+async def test_guard_that_forbids_sockets_is_quoted_in_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def guard(*_: Any, **__: Any) -> None:
+        raise SocketBlockedError("A test tried to use socket.socket.")
+
+    async with connect("jina_key", base_url="http://127.0.0.1:9", retry=RetryPolicy(base_delay=60)) as client:
+        monkeypatch.setattr(socket.socket, "__init__", guard)
+        with pytest.raises(
+            APIConnectionError, match=r"SocketBlockedError: A test tried to use socket.socket\."
+        ) as caught:
+            await client.rerank("q", ["a"], deadline=20)
+        monkeypatch.undo()
+    assert caught.value.attempts == 1
+
+
+async def test_connection_error_quotes_no_error_that_the_caller_handles(raw_server: RawServer) -> None:
+    raw_server.plays = [send_and_close(b"SSH-2.0-OpenSSH_9.2\r\n")]
+    try:
+        os.close(-1)
+    except OSError:
+        with pytest.raises(APIConnectionError) as caught:
+            await rerank(raw_server)
+    assert "Bad file descriptor" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".com"])

@@ -24,6 +24,10 @@ async def run_until(
     scopes = [anyio.CancelScope() for _ in jobs]
     enough, idle, running = anyio.Event(), anyio.Event(), 0
 
+    def cancel_all() -> None:
+        for scope in scopes:
+            scope.cancel()
+
     async def run(number: int) -> None:
         nonlocal running
         running += 1
@@ -37,6 +41,7 @@ async def run_until(
         if not running:
             idle.set()
         if number in outcomes and (len(outcomes) == len(jobs) or is_enough(outcomes[number], len(outcomes))):
+            cancel_all()  # at once: another job may have just got a place to go on
             enough.set()
 
     async with anyio.create_task_group() as tasks:
@@ -45,8 +50,7 @@ async def run_until(
         try:
             await enough.wait()
         finally:
-            for scope in scopes:
-                scope.cancel()
+            cancel_all()
             # Not left to the task group: it would cancel its own scope, and anyio's asyncio backend then takes what
             # scopes inside of the tasks have cancelled for its own, and a cancellation from outside is lost.
             with anyio.CancelScope(shield=True):
