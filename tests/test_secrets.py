@@ -10,7 +10,7 @@ import socket
 import threading
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -230,7 +230,7 @@ def reprs(value: Any, depth: int) -> Iterator[str]:
         inner = list(value)
     elif isinstance(value, dict):
         inner = [*value, *value.values()]
-    elif type(value).__repr__ is object.__repr__:
+    elif type(value).__repr__ == object.__repr__:
         names = [*getattr(value, "__dict__", ()), *(name for cls in type(value).__mro__ for name in slots_of(cls))]
         inner = [getattr(value, name, None) for name in names]
     for each in inner if depth else ():
@@ -242,23 +242,24 @@ def slots_of(cls: type) -> Sequence[str]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
+Call = Callable[[], Coroutine[Any, Any, None]]
 Stops = list[Callable[[], object]]
 """What cancels the calls that are in flight."""
 
 
-async def under_a_timeout(call: Callable[[], Awaitable[None]], stops: Stops) -> None:
+async def under_a_timeout(call: Call, stops: Stops) -> None:
     async with asyncio.timeout(None) as limit:
         stops.append(lambda: limit.reschedule(0))
         await call()
 
 
-async def in_a_task_that_is_cancelled(call: Callable[[], Awaitable[None]], stops: Stops) -> None:
+async def in_a_task_that_is_cancelled(call: Call, stops: Stops) -> None:
     task = asyncio.create_task(call())
     stops.append(task.cancel)
     await task
 
 
-async def in_a_scope(call: Callable[[], Awaitable[None]], stops: Stops) -> None:
+async def in_a_scope(call: Call, stops: Stops) -> None:
     with anyio.CancelScope() as scope:
         stops.append(scope.cancel)
         await call()
@@ -278,7 +279,7 @@ async def interrupted(way: Way, arrived: threading.Semaphore, text: str, **optio
             errors.append(error)
             raise
 
-    async def wrapped(wrapper: Callable[[Callable[[], Awaitable[None]], Stops], Awaitable[None]]) -> None:
+    async def wrapped(wrapper: Callable[[Call, Stops], Coroutine[Any, Any, None]]) -> None:
         try:
             await wrapper(call, stops)
         except (TimeoutError, asyncio.CancelledError) as error:

@@ -235,5 +235,6 @@ def _chain(error: BaseException, end: BaseException | None) -> Iterator[BaseExce
         seen.add(id(each))
         yield each
         left += (each.__context__, each.__cause__)
-        if isinstance(each, BaseExceptionGroup):  # happy eyeballs: one failure for each address that was tried
-            left += reversed(each.exceptions)
+        # Happy eyeballs: one failure for each address that was tried.
+        parts: tuple[BaseException, ...] = getattr(each, "exceptions", ())
+        left += reversed(parts)
