@@ -230,7 +230,7 @@ def reprs(value: Any, depth: int) -> Iterator[str]:
         inner = list(value)
     elif isinstance(value, dict):
         inner = [*value, *value.values()]
-    elif type(value).__repr__ == object.__repr__:
+    elif " object at 0x" in repr(value):
         names = [*getattr(value, "__dict__", ()), *(name for cls in type(value).__mro__ for name in slots_of(cls))]
         inner = [getattr(value, name, None) for name in names]
     for each in inner if depth else ():
