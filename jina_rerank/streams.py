@@ -30,6 +30,7 @@ class _Stream(Generic[R]):
     """What both streams have in common."""
 
     def __init__(self, core: Core, *, max_concurrency: int | None, ordered: bool, progress: OnProgress | None) -> None:
+        _check_options(ordered, progress)
         self._core = core.with_account()
         self._workers = _workers(max_concurrency, core.options)
         self._ordered = ordered
@@ -89,10 +90,13 @@ class RerankStream(_Stream[R]):
         if not self._closed:
             batch = self._batch or self._begin(self._requests)
             batch.check_here()
-            outcome = await batch.take()
-            if outcome is not None:
-                self._report(batch)
-                return outcome
+            try:
+                outcome = await batch.take()
+                if outcome is not None:
+                    self._report(batch)
+                    return outcome
+            except StopAsyncIteration as error:
+                raise _no_end(error) from error
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -141,6 +145,8 @@ class SyncRerankStream(_Stream[R]):
     def __next__(self) -> RerankOutcome[R]:
         try:
             outcome = self._next()
+        except StopIteration as error:
+            raise _no_end(error) from error
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C
                 self._closed = True
@@ -198,6 +204,18 @@ class SyncRerankStream(_Stream[R]):
         if self._unread is None:
             batch.end(self._failure)
         return batch.take_ready() if read else await batch.take()
+
+
+def _check_options(ordered: object, progress: object) -> None:
+    if not isinstance(ordered, bool):
+        raise InvalidRequestError(f"ordered: expected True or False, got {type(ordered).__name__}")
+    if progress is not None and not callable(progress):
+        raise InvalidRequestError(f"progress: expected a function, or None; got {type(progress).__name__}")
+
+
+def _no_end(error: Exception) -> RuntimeError:
+    """What PEP 479 makes of an error that would end a loop in silence."""
+    return RuntimeError(f"progress, or a hook of http_client, raised {type(error).__name__}")
 
 
 def _workers(max_concurrency: object, options: Options) -> int:
