@@ -48,7 +48,8 @@ def open_call(
     Raises:
         InvalidRequestError: They break a rule.
     """
-    _check_arguments(query, documents, key)
+    _check_order(query, documents)
+    check_key(key)
     items: tuple[T, ...] = listed(documents)
     request = build_request(
         query=query,
@@ -67,11 +68,19 @@ def open_call(
     return _call(request, items, given, deadline=deadline, options=options, hosted=hosted)
 
 
-def _check_arguments(query: object, documents: object, key: object) -> None:
-    """Refuse what is often mixed up, in words that say so."""
+def _check_order(query: object, documents: object) -> None:
+    """Refuse swapped arguments, in words that say so."""
     if isinstance(documents, str) and is_sequence(query) and not isinstance(query, str):
         kind = type(query).__name__
         raise InvalidRequestError(f"query, documents: they look swapped: the query is a {kind}, the documents a str")
+
+
+def check_key(key: object) -> None:
+    """Refuse a `key` that is no function, such as the name of a field.
+
+    Raises:
+        InvalidRequestError: It is neither a function nor None.
+    """
     if key is not None and not callable(key):
         way_out = f"; pass key=lambda d: d[{key!r}]" if isinstance(key, str) else ""
         kind = type(key).__name__

@@ -24,7 +24,7 @@ from .call import Call, open_request, respond
 from .catalog import DEFAULT_MODEL, Scoring
 from .documents import Document
 from .endpoint import Endpoint, check_headers, resolve_endpoint
-from .errors import ClientClosedError, InvalidRequestError, RerankError
+from .errors import ClientClosedError, ConfigurationError, InvalidRequestError, RerankError
 from .limits import RateLimit
 from .models import AnyRequest, RerankResponse
 from .options import Fallback, LocalOptions, OptionOverrides, Options, TransportName, check_flag, local_options
@@ -108,8 +108,8 @@ class Core:
         Raises:
             ConfigurationError: One breaks a rule.
         """
-        check_flag("trust_env", trust_env)
-        check_flag("allow_insecure", allow_insecure)
+        check_flag("trust_env", trust_env, ConfigurationError)
+        check_flag("allow_insecure", allow_insecure, ConfigurationError)
         endpoint = resolve_endpoint(api_key, base_url, allow_insecure=allow_insecure, variable=os.getenv)
         options = Options(
             model=DEFAULT_MODEL if model is None else model,

@@ -91,8 +91,10 @@ class Options:
         check_seconds("deadline", self.deadline, ConfigurationError)
         check_seconds("hedge_after", self.hedge_after, ConfigurationError)
         _check_rate_limit(self.rate_limit)
-        for name, optional in (("max_concurrency", True), ("max_documents", False)):
-            object.__setattr__(self, name, _count(name, getattr(self, name), optional=optional))
+        object.__setattr__(self, "max_documents", as_count("max_documents", self.max_documents, ConfigurationError))
+        if self.max_concurrency is not None:
+            most = as_count("max_concurrency", self.max_concurrency, ConfigurationError, ", or None for no limit")
+            object.__setattr__(self, "max_concurrency", most)
         _check_word("scoring", self.scoring, get_args(Scoring))
         _check_word("fallback", self.fallback, get_args(Fallback))
 
@@ -125,14 +127,10 @@ def _check_names(given: Mapping[str, object], known: type, method: str) -> None:
             )
 
 
-def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither True nor False: a word such as "false" would count as true.
-
-    Raises:
-        ConfigurationError: It is something else.
-    """
+def check_flag(name: str, value: object, error: type[RerankError]) -> None:
+    """Refuse, with `error`, what is neither True nor False: a word such as "false" would count as true."""
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
+        raise error(f"{name}: expected True or False, got {type(value).__name__}")
 
 
 def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
@@ -145,14 +143,11 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
-def _count(name: str, value: object, *, optional: bool) -> int | None:
-    """Return a count as an int, since numpy's integers are taken too."""
-    if value is None and optional:
-        return None
+def as_count(name: str, value: object, error: type[RerankError], way_out: str = "") -> int:
+    """Return a count as an int, since numpy's integers are taken too; refuse, with `error`, what is none."""
     number = as_integer(value)
     if number is None or number < 1:
-        way_out = ", or None for no limit" if optional else ""
-        raise ConfigurationError(f"{name}: expected a positive integer{way_out}; got {value!r}")
+        raise error(f"{name}: expected a positive integer{way_out}; got {value!r}")
     return number
 
 

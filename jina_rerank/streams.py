@@ -11,11 +11,12 @@ from pydantic import BaseModel
 from ._background import background
 from ._stack.connections import CLOSING_SECONDS
 from .batch import Batch
+from .call import check_key
 from .core import Core
 from .documents import Document
 from .errors import InvalidRequestError
 from .models import AnyRequest, BatchProgress, RerankOutcome, T
-from .options import Options
+from .options import Options, as_count, check_flag
 from .totals import Totals
 
 R = TypeVar("R", bound=AnyRequest)
@@ -39,6 +40,9 @@ class _Stream(Generic[R, T]):
         ordered: bool,
         progress: OnProgress | None,
     ) -> None:
+        check_key(key)
+        check_flag("ordered", ordered, InvalidRequestError)
+        _check_progress(progress)
         self._core = core.with_account()
         self._key = key
         self._workers = _workers(max_concurrency, core.options)
@@ -100,10 +104,13 @@ class RerankStream(_Stream[R, T]):
         if not self._closed:
             batch = self._batch or self._begin(self._requests)
             batch.check_here()
-            outcome = await batch.take()
-            if outcome is not None:
-                self._report(batch)
-                return outcome
+            try:
+                outcome = await batch.take()
+                if outcome is not None:
+                    self._report(batch)
+                    return outcome
+            except StopAsyncIteration as error:
+                raise _no_end(error) from error
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -153,6 +160,8 @@ class SyncRerankStream(_Stream[R, T]):
     def __next__(self) -> RerankOutcome[R, T]:
         try:
             outcome = self._next()
+        except StopIteration as error:
+            raise _no_end(error) from error
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C
                 self._closed = True
@@ -212,16 +221,24 @@ class SyncRerankStream(_Stream[R, T]):
         return batch.take_ready() if read else await batch.take()
 
 
+def _check_progress(progress: object) -> None:
+    if progress is not None and not callable(progress):
+        raise InvalidRequestError(f"progress: expected a function, or None; got {type(progress).__name__}")
+
+
+def _no_end(error: Exception) -> RuntimeError:
+    """What PEP 479 makes of an error that would end a loop in silence."""
+    return RuntimeError(f"progress, or a hook of http_client, raised {type(error).__name__}")
+
+
 def _workers(max_concurrency: object, options: Options) -> int:
     """The lowest of all limits that are stated."""
-    if max_concurrency is not None and (
-        isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1
-    ):
-        raise InvalidRequestError(
-            f"max_concurrency: expected a positive integer, or None for what the client allows; got {max_concurrency!r}"
-        )
+    way_out = ", or None for what the client allows"
+    given = (
+        None if max_concurrency is None else as_count("max_concurrency", max_concurrency, InvalidRequestError, way_out)
+    )
     of_key = None if options.rate_limit is None else options.rate_limit.concurrency
-    stated = [limit for limit in (max_concurrency, options.max_concurrency, of_key) if limit is not None]
+    stated = [limit for limit in (given, options.max_concurrency, of_key) if limit is not None]
     return min(stated, default=DEFAULT_WORKERS)
 
 

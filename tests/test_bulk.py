@@ -68,6 +68,8 @@ class Service:
                     return httpx.Response(401, json={"detail": "no", "code": "AUTH_INVALID_API_KEY"})
                 case "broken hook":
                     raise LookupError("of a hook")
+                case "ending hook":
+                    raise StopAsyncIteration
                 case "hook that breaks late":
                     await self.release.wait()
                     raise LookupError("of a hook")
@@ -271,6 +273,9 @@ async def test_arguments_are_checked_at_once(service: Service) -> None:
         wrong: list[tuple[Any, dict[str, Any], str]] = [
             ([], {"max_concurrency": 0}, "max_concurrency: expected a positive integer"),
             ([], {"max_concurrency": True}, "max_concurrency"),
+            ([], {"ordered": [True, False]}, "ordered: expected True or False, got list"),
+            ([], {"progress": 3}, "progress: expected a function, or None; got int"),
+            ([], {"key": "title"}, r"key: expected a function .*got str; pass key=lambda d: d\['title'\]"),
             (job(0), {}, "got one Job; put it in a list"),
             ("text", {}, "got one str"),
             (3, {}, "expected an iterable of RerankRequest, got int"),
@@ -470,6 +475,23 @@ async def test_progress_is_told_with_each_outcome(service: Service) -> None:
 
         with pytest.raises(LookupError, match="after 1"):
             await all_of(client.rerank_many(jobs(3), progress=interrupt))
+
+
+@pytest.mark.parametrize("end", [StopIteration, StopAsyncIteration])
+async def test_end_of_iteration_that_progress_raises_is_an_error(service: Service, end: type[Exception]) -> None:
+    def progress(_: BatchProgress) -> None:
+        raise end
+
+    async with service.client() as client:
+        with pytest.raises(RuntimeError, match=end.__name__) as caught:
+            await all_of(client.rerank_many(jobs(3), progress=progress))
+    assert isinstance(caught.value.__cause__, end)
+
+
+async def test_end_of_iteration_that_a_hook_raises_is_an_error(service: Service) -> None:
+    async with service.client() as client:
+        with pytest.raises(RuntimeError, match="StopAsyncIteration"):
+            await all_of(client.rerank_many([job(0, "ending hook")]))
 
 
 async def test_totals_of_a_client_its_clones_and_its_streams(service: Service) -> None:

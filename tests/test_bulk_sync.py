@@ -25,6 +25,7 @@ from jina_rerank import (
     SyncRerankStream,
     UnprocessableEntityError,
 )
+from jina_rerank.bulk import BatchProgress
 
 from .processes import HEAD, LONGEST_SECONDS, run, start, wait_for_requests
 from .servers import RawServer, answer_body, http, send, silence
@@ -171,6 +172,14 @@ def test_a_request_that_fails_stops_no_other(client: SyncRerankClient, raw_serve
     assert (first.error, last.error) == (None, None)
     assert isinstance(failed.error, UnprocessableEntityError)
     assert client.totals.attempts == 3
+
+
+def test_end_of_iteration_that_progress_raises_is_an_error(client: SyncRerankClient) -> None:
+    def progress(_: BatchProgress) -> None:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(client.rerank_many(jobs(3), progress=progress))
 
 
 def test_an_async_iterable_is_for_the_other_client(client: SyncRerankClient) -> None:

@@ -1,25 +1,39 @@
 """A canary for a key and one for a document: no channel shows the first, and no log the second."""
 
+import asyncio
 import copy
 import io
 import json
 import logging
 import pickle
+import socket
+import threading
 import traceback
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
+import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
-from jina_rerank import ConfigurationError, RateLimit, RerankError, RerankRequest, RetryPolicy, SyncRerankClient
+from jina_rerank import (
+    ConfigurationError,
+    RateLimit,
+    RerankClient,
+    RerankError,
+    RerankRequest,
+    RetryPolicy,
+    SyncRerankClient,
+)
 from jina_rerank.langchain import JinaRerank
 
 from .matrix.case import QUICK, server_tls, trust
-from .servers import Play, RawServer, answer_body, http, reset, send, send_and_close, silence
+from .servers import HangUpError, Play, RawServer, answer_body, http, reset, send, send_and_close, silence
 from .ways import WAYS, Way
 
 KEY = "jina_canary0123456789"
@@ -319,3 +333,118 @@ def test_a_request_by_hand_hides_what_it_refuses() -> None:
     with pytest.raises(ValueError, match="top_n") as caught:
         RerankRequest(query="q", documents=[TEXT], top_n=0)
     assert TEXT not in str(caught.value)
+
+
+def values_in(error: BaseException) -> Iterator[str]:
+    """All that a report with local variables may show: of each frame of an error, and of all that it comes of."""
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            left += [other for other in (each.__cause__, each.__context__, *getattr(each, "exceptions", ())) if other]
+            yield repr(each)
+            for frame, _ in traceback.walk_tb(each.__traceback__):
+                if frame.f_globals["__name__"] != __name__:
+                    for value in frame.f_locals.values():
+                        yield from reprs(value, depth=2)
+
+
+def reprs(value: Any, depth: int) -> Iterator[str]:
+    """The repr of a value, and of what is in it where that does not show."""
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        value = bytes(value[:10_000]) if isinstance(value, memoryview) else value[:10_000]  # headers are at the front
+    yield repr(value)
+    inner: list[Any] = []
+    if isinstance(value, list | tuple | set | deque):
+        inner = list(value)
+    elif isinstance(value, dict):
+        inner = [*value, *value.values()]
+    elif " object at 0x" in repr(value):
+        names = [*getattr(value, "__dict__", ()), *(name for cls in type(value).__mro__ for name in slots_of(cls))]
+        inner = [getattr(value, name, None) for name in names]
+    for each in inner if depth else ():
+        yield from reprs(each, depth - 1)
+
+
+def slots_of(cls: type) -> Sequence[str]:
+    slots = getattr(cls, "__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+Call = Callable[[], Coroutine[Any, Any, None]]
+Stops = list[Callable[[], object]]
+"""What cancels the calls that are in flight."""
+
+
+async def under_a_timeout(call: Call, stops: Stops) -> None:
+    async with asyncio.timeout(None) as limit:
+        stops.append(lambda: limit.reschedule(0))
+        await call()
+
+
+async def in_a_task_that_is_cancelled(call: Call, stops: Stops) -> None:
+    task = asyncio.create_task(call())
+    stops.append(task.cancel)
+    await task
+
+
+async def in_a_scope(call: Call, stops: Stops) -> None:
+    with anyio.CancelScope() as scope:
+        stops.append(scope.cancel)
+        await call()
+
+
+async def interrupted(way: Way, arrived: threading.Semaphore, text: str, **options: Any) -> list[BaseException]:
+    """The errors of calls that were cancelled when their requests had begun to arrive."""
+    client = RerankClient(KEY, transport=way.transport, verify=trust(), **options)
+    wrappers = [in_a_scope, *([] if way.loop == "trio" else [under_a_timeout, in_a_task_that_is_cancelled])]
+    errors: list[BaseException] = []
+    stops: Stops = []
+
+    async def call() -> None:
+        try:
+            await client.rerank("q", [text])
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    async def wrapped(wrapper: Callable[[Call, Stops], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await wrapper(call, stops)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            errors.append(error)
+
+    async with client, anyio.create_task_group() as tasks:
+        for wrapper in wrappers:
+            tasks.start_soon(wrapped, wrapper)
+        for _ in wrappers:
+            await anyio.to_thread.run_sync(arrived.acquire)
+        for stop in stops:
+            stop()
+    assert len(errors) >= len(wrappers)
+    return errors
+
+
+@pytest.mark.parametrize("way", [Way("asyncio", "httpx"), Way("trio", "httpx"), Way("uvloop", "aiohttp")], ids=str)
+@pytest.mark.parametrize("size", [1, 5_000_000], ids=["small", "large"])
+@pytest.mark.parametrize("place", ["http", "https", "proxy"])
+def test_cancellation_in_flight_has_no_key_in_its_tracebacks(way: Way, size: int, place: str) -> None:
+    arrived, over = threading.Semaphore(0), threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        connection.recv(100)
+        arrived.release()
+        over.wait(20)
+        raise HangUpError
+
+    with RawServer(greeting=hold, tls=server_tls() if place == "https" else None) as server:
+        url = server.url.replace("http:", "https:") if place == "https" else server.url
+        options: dict[str, Any] = {"base_url": url}
+        if place == "proxy":
+            options = {"base_url": "http://rerank.example", "proxy": url, "allow_insecure": True}
+        errors = way.run(lambda: interrupted(way, arrived, "b" * size, **options))
+        over.set()
+    shown = [text for error in errors for text in values_in(error)]
+    assert len(shown) > len(errors)
+    assert [text for text in shown if KEY in text] == []

@@ -4,8 +4,11 @@ import os
 import re
 import socket
 import ssl
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from traceback import walk_tb
 from typing import Final, Self
 
 import anyio
@@ -17,6 +20,7 @@ from ..endpoint import Endpoint
 from ..errors import (
     APIConnectionError,
     APITimeoutError,
+    ClientClosedError,
     InvalidRequestError,
     RerankError,
     ResponseFormatError,
@@ -47,6 +51,11 @@ _FOREIGN: Final = (
     anyio.EndOfStream,
     UnicodeError,  # of a host name that DNS cannot hold
 )
+
+_HTTP_LIBRARIES: Final = frozenset(("aiohttp", "httpcore"))
+"""Their frames hold the bytes that are sent, the key among them, in local variables. Hooks do not run below them."""
+
+INTERPRETER_EXITS: Final = "the interpreter exits, and the call cannot be carried out any more"
 
 
 class SecretHeaders:
@@ -81,6 +90,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         request.tally.attempts += 1
         request.sent_at = anyio.current_time()
         outcome: Ranking | RerankError
+        handled = sys.exception()  # what the caller handles, of which every error here is told to be a consequence
         try:
             outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint)
         except ResponseFormatError as error:
@@ -88,8 +98,15 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
             # Without the frames that hold the answer, which may quote anything: tracebacks may show their locals.
             error.__context__ = None
             outcome = error.with_traceback(None)
-        except _FOREIGN as error:
-            outcome = translate(error, endpoint.url, sent=len(body))
+        except Exception as error:
+            if not isinstance(error, _FOREIGN) and not _comes_of_http(error):
+                raise  # of a hook
+            outcome = translate(error, endpoint.url, sent=len(body), handled=handled)
+        except BaseException as error:
+            # A cancellation, in general: the caller gets it as it is, without the frames that hold the key.
+            for each in _chain(error, handled):
+                each.__traceback__ = None
+            raise
         if isinstance(outcome, RerankError):
             headers.redactor.error(outcome)
             # Raised out here, so that no context of it holds the HTTP request, and with that the key.
@@ -151,20 +168,24 @@ def _interpret(answer: Answer, request: WireRequest, endpoint: Endpoint) -> Rank
     return ranking
 
 
-def translate(error: BaseException, url: str, *, sent: int = 0) -> APIConnectionError:
-    """Our error for one of httpx, anyio, ssl or the operating system.
+def translate(
+    error: BaseException, url: str, *, sent: int = 0, handled: BaseException | None = None
+) -> APIConnectionError | ClientClosedError:
+    """Our error for one of httpx, anyio, ssl, the operating system, or whatever forbids connections.
 
     Messages come from a short list or from the operating system: those of the HTTP library may quote headers.
     """
-    causes = list(_causes(error))
-    wrong_way = _wrong_way(error, causes)
+    causes = [cause for cause in _chain(error, handled) if not isinstance(cause, BaseExceptionGroup)]
+    if isinstance(causes[0], RuntimeError) and not threading.main_thread().is_alive():
+        return ClientClosedError(INTERPRETER_EXITS, url=url)  # no thread is started any more, to look up a host
+    wrong_way = _wrong_way(causes)
     if wrong_way is not None:
         return APIConnectionError(wrong_way, url=url, should_retry=False)
     if isinstance(error, httpx.TimeoutException):
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
     system = [reason for cause in causes if (reason := _system_reason(cause))]
     what = _WHERE.get(type(error), "the connection failed")
-    message = f"{what}: {system[0] if system else _brief(error)}"
+    message = f"{what}: {system[0] if system else _brief(causes[0]) or 'it was closed'}"
     if sent >= LARGE_REQUEST_BYTES and not isinstance(error, httpx.ConnectError):
         message += f"; a request of {sent:,} bytes may be too large for the server"
     return APIConnectionError(message, url=url)
@@ -178,20 +199,28 @@ _WHERE: Final[Mapping[type[BaseException], str]] = {
 }
 
 
-def _wrong_way(error: BaseException, causes: list[BaseException]) -> str | None:
+_WRONG_WAYS: Final[Mapping[type[BaseException], str]] = {
+    UnicodeError: "the host was not found: it is no name of a host",
+    httpx.ProxyError: "the proxy refused: {}",
+    httpx.UnsupportedProtocol: "the request could not be written as HTTP/1.1",
+    httpx.LocalProtocolError: "the request could not be written as HTTP/1.1",
+}
+
+
+def _wrong_way(causes: list[BaseException]) -> str | None:
     """What stays wrong however often it is tried; None for trouble that may pass."""
+    error = causes[0]
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the server's TLS certificate is not valid: {cause.verify_message}"
         # EAI_AGAIN is the resolver's own trouble; any other answer is that there is no such host.
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
             return f"the host was not found: {cause.strerror}"
-    if isinstance(error, UnicodeError):
-        return "the host was not found: it is no name of a host"
-    if isinstance(error, httpx.ProxyError):
-        return f"the proxy refused: {_brief(error)}"
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return "the request could not be written as HTTP/1.1"
+    for kind, what in _WRONG_WAYS.items():
+        if isinstance(error, kind):
+            return what.format(_brief(error) or "it was closed")
+    if not isinstance(error, _FOREIGN):  # such as pytest-socket's
+        return ": ".join(filter(None, ("the connection failed", type(error).__name__, _brief(error))))
     return None
 
 
@@ -209,16 +238,28 @@ def _system_reason(error: BaseException) -> str | None:
 
 def _brief(error: BaseException) -> str:
     # What follows a colon is quoted from the other side, which may echo the key.
-    return str(error).partition(":")[0][:100] or "it was closed"
+    return str(error).partition(":")[0][:100]
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
+def _comes_of_http(error: BaseException) -> bool:
+    """Whether it has passed through an HTTP library: what hooks raise has not."""
+    return any(
+        frame.f_globals.get("__name__", "").partition(".")[0] in _HTTP_LIBRARIES
+        for frame, _ in walk_tb(error.__traceback__)
+    )
+
+
+def _chain(error: BaseException, end: BaseException | None) -> Iterator[BaseException]:
+    """An error, and all that it is told to come of, up to `end`."""
+    seen = {id(end)}
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        left += (each.__context__, each.__cause__)
         # Happy eyeballs: one failure for each address that was tried.
-        parts: tuple[BaseException, ...] = getattr(error, "exceptions", ())
-        for part in parts:
-            yield from _causes(part)
-        error = error.__cause__ or error.__context__
+        parts: tuple[BaseException, ...] = getattr(each, "exceptions", ())
+        left += reversed(parts)
