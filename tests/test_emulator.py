@@ -4,9 +4,11 @@ import contextlib
 import json
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -507,6 +509,16 @@ def test_the_server_leaves_nothing_behind() -> None:
         post(server, request())
     with serve(port=port or 0) as again:
         assert again.url == server.url
+
+
+def test_calls_on_a_kept_connection_are_not_delayed(server: Server) -> None:
+    seconds: list[float] = []
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        for _ in range(30):
+            start = time.perf_counter()
+            client.post("/v1/rerank", json=request())
+            seconds.append(time.perf_counter() - start)
+    assert statistics.median(seconds) < 0.03  # 2 ms; where Nagle's algorithm waits for a delayed ACK, 43 ms
 
 
 def test_servers_are_independent() -> None:

@@ -170,6 +170,9 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = cast(asyncio.Transport, transport)
+        # asyncio sets it only on sockets that name their protocol, which `socket.create_server` leaves at 0. Without it
+        # the body of an answer waits for the acknowledgement of its headers, which clients delay by 40 ms.
+        connection.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(connection)
         self.app = _on_connection(self.app, connection)
 
