@@ -125,10 +125,30 @@ def test_an_image_is_read_from_the_words_of_its_url(server: Server) -> None:
     assert by_image.json()["results"][0]["index"] == 2
 
 
-def test_a_text_model_reads_nothing_in_an_image(server: Server) -> None:
-    image = {"image": "https://example.com/organic.png"}
-    results = post(server, request(V3, documents=[image, "organic"])).json()["results"]
+IMAGE = {"image": "https://example.com/organic.png"}
+
+
+def test_a_text_model_reads_nothing_in_an_image() -> None:
+    with serve(serving=V3) as container:
+        results = post(container, request(V3, documents=[IMAGE, "organic"])).json()["results"]
     assert [result["document"] for result in results] == [{"text": "organic"}, {"text": ""}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"), [({"query": IMAGE}, "query"), ({"documents": ["organic", IMAGE]}, "documents -> 1")]
+)
+def test_image_for_a_text_model_of_the_hosted_api_is_invalid(
+    server: Server, fields: dict[str, object], where: str
+) -> None:
+    response = post(server, request(V3, **fields))
+    assert response.status_code == 422
+    [error] = response.json()["errors"]
+    assert error == {
+        "field": f"body -> {where} -> text",
+        "message": "Field required",
+        "type": "missing",
+        "input": IMAGE,
+    }
 
 
 @pytest.mark.parametrize("query", [{"text": "organic skin care"}, "ORGANIC SKIN CARE"])

@@ -25,7 +25,7 @@ from .faults import FAULT_HEADER, Faults
 from .latency import Latency
 from .limits import Account
 from .log import Entry, RequestLog
-from .ranking import Reading, rank, read, refuse_unsupported
+from .ranking import Reading, rank, read, refuse_images, refuse_unsupported
 from .scorers import ScoreFunction, Scorer, as_scorer
 
 _LOG = logging.getLogger(__name__)
@@ -155,6 +155,8 @@ class _Emulator:
         body = parse_body(self._deployment.schema, content_type, await request.body())
         model = self._deployment.model(body.model)
         entry.model, entry.documents = model.name, len(body.documents)
+        if not model.images and not self._deployment.takes_any_image:
+            refuse_images(body)
         refuse_unsupported(body, model)
         reading = await self._run(partial(read, self._scorer, body, model))
         entry.tokens = reading.total_tokens

@@ -18,6 +18,8 @@ class Deployment(Protocol):
     schema: type[RerankBody]
     has_batches: bool
     """Whether there are batch jobs to list."""
+    takes_any_image: bool
+    """Whether models that read no images accept them all the same."""
 
     def authenticate(self, authorization: str | None, /) -> str:
         """Let the caller in, and name the account: requests of one account share its limits.
@@ -48,6 +50,7 @@ class Hosted:
 
     schema: type[RerankBody] = HostedRerankBody
     has_batches: bool = True
+    takes_any_image: bool = False
 
     def authenticate(self, authorization: str | None) -> str:
         """Ask for `Bearer jina_...`; the key itself is never repeated or kept: a digest stands for it."""
@@ -78,6 +81,7 @@ class OnPrem:
 
     schema: type[RerankBody] = RerankBody
     has_batches: bool = False
+    takes_any_image: bool = True
 
     def __init__(self, served: Model) -> None:
         self._served = served

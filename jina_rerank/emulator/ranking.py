@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from ..catalog import Model
 from .body import Part, RerankBody
-from .envelopes import nested, too_long
+from .envelopes import FieldError, invalid, nested, too_long
 from .scorers import Scorer
 
 
@@ -24,6 +24,22 @@ def refuse_unsupported(body: RerankBody, model: Model) -> None:
         raise nested(400, f"{model.name} {reason}, so there is no embedding for it to return.", "bad_request")
     if isinstance(body.query, dict) and not {"text", "image"} & body.query.keys():
         raise nested(400, "Query object must have a 'text' or 'image' key.", "bad_request")
+
+
+def refuse_images(body: RerankBody) -> None:
+    """Refuse images as the hosted API does, whose description knows only texts for most models; the words are a guess.
+
+    Raises:
+        RefusedError: 422, with the field of each image.
+    """
+    parts = [("query", body.query)] + [(f"documents -> {i}", part) for i, part in enumerate(body.documents)]
+    errors = [
+        FieldError(field=f"body -> {path} -> text", message="Field required", type="missing", input=part)
+        for path, part in parts
+        if isinstance(part, dict) and "image" in part and "text" not in part
+    ]
+    if errors:
+        raise invalid(errors)
 
 
 @dataclass(frozen=True, slots=True)
