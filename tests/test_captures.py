@@ -87,7 +87,7 @@ def assert_same(response: httpx.Response, capture: Capture) -> None:
     answer = response.json()
     assert list(answer) == list(capture.response)
     assert (answer["model"], answer["object"]) == (capture.model, "list")
-    assert list(answer["usage"]) == list(capture.response["usage"])
+    assert answer["usage"] == capture.response["usage"]
     assert [list(result) for result in answer["results"]] == [list(result) for result in capture.response["results"]]
     seen = echoes(capture.model, json.loads(capture.request)["documents"])
     assert all(result["document"] == seen[result["index"]] for result in answer["results"] if "document" in result)

@@ -21,6 +21,7 @@ import pytest
 import trio
 import trio.testing
 
+from jina_rerank import SyncRerankClient
 from jina_rerank.catalog import models
 from jina_rerank.emulator import LexicalScorer, Server, create_app, serve
 
@@ -60,7 +61,7 @@ def test_ranks(server: Server, path: str) -> None:
     assert response.headers["x-jina-emulator-scorer"] == "lexical"
     answer = response.json()
     assert list(answer) == ["model", "object", "usage", "results"]
-    assert answer["usage"] == {"total_tokens": 12}
+    assert answer["usage"] == {"total_tokens": 15}
     best, *others = answer["results"]
     assert (best["index"], best["document"]) == (2, "organic skin care")
     assert [result["index"] for result in others] == [0, 1]
@@ -98,12 +99,12 @@ def test_a_document_is_scored_up_to_max_doc_length_and_echoed_whole(server: Serv
     scores = [result["relevance_score"] for result in cut["results"]]
     assert scores[0] == scores[1] < whole["results"][0]["relevance_score"]
     assert [result["document"]["text"] for result in cut["results"]] == documents
-    assert cut["usage"]["total_tokens"] == 5
+    assert cut["usage"]["total_tokens"] == 4 + 1 + 1
 
 
 def test_over_long_text_is_cut_or_refused_as_asked(server: Server) -> None:
     long = "word " * 1_025
-    assert post(server, request(documents=[long])).json()["usage"]["total_tokens"] == 1_024 + 3
+    assert post(server, request(documents=[long])).json()["usage"]["total_tokens"] == 1_024 + 4
     for field in ("truncate", "truncation"):
         response = post(server, request(documents=[long], **{field: False}))
         assert response.status_code == 400
@@ -187,12 +188,56 @@ def test_the_container_wants_no_key_and_serves_one_model() -> None:
     with serve(serving=f"jinaai/{V2}") as container:
         anonymous = post(container, request() | {"model": None}, key=None)
         assert (anonymous.status_code, anonymous.json()["model"]) == (200, V2)
-        other = post(container, request(V3), key=None)
-        assert other.status_code == 400
-        assert list(other.json()["detail"]) == ["message", "request_id", "code"]
+        assert post(container, request(f"mirror/{V2}"), key=None).status_code == 200
+        for name, remedy in [
+            (V3, f"One model per image: run the '{V3}' image instead, set"),
+            ("jina-embeddings-v3", "One model per image: run the 'jina-embeddings-v3' image instead, set"),
+            ("gpt-4", "'gpt-4' is not a model this project ships. Set"),
+        ]:
+            other = post(container, request(name), key=None)
+            assert other.status_code == 400
+            assert list(other.json()["detail"]) == ["message", "request_id", "code"]
+            assert other.json()["detail"]["message"] == (
+                f"This image serves '{V2}', not '{name}'. {remedy} 'model' to '{V2}', or drop the field."
+            )
         listed = httpx.get(f"{container.url}/v1/models").json()["data"]
         assert [model["id"] for model in listed] == [f"jina-ai/{V2}"]
         assert httpx.get(f"{container.url}/v1/models/{V3}").status_code == 404
+        assert httpx.get(f"{container.url}/health").json().items() >= {"model": V2, "ready": True}.items()
+        unknown = httpx.get(f"{container.url}/v1/batches")
+        assert (unknown.status_code, unknown.json()) == (404, {"detail": "Not Found"})
+
+
+def test_cohere_form_of_the_container_ranks_alike() -> None:
+    with serve(serving=V2) as container:
+        jina = post(container, request(return_documents=False)).json()
+        cohere = post(container, request(top_n=2), "/v2/rerank").json()
+        assert cohere["results"] == jina["results"][:2]
+        assert cohere["meta"]["billed_units"]["input_tokens"] == jina["usage"]["total_tokens"]
+        with SyncRerankClient(base_url=f"{container.url}/v2/rerank", model=V2) as client:
+            assert client.rerank("organic skin care", DOCUMENTS).documents[0] == "organic skin care"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        (
+            {"documents": [{"text": "a"}]},
+            422,
+            "invalid request: body -> documents -> 0: Input should be a valid string",
+        ),
+        ({"model": "gpt-4"}, 400, f"This image serves '{V2}', not 'gpt-4'. "),
+        ({"top_n": 0, "model": 5}, 422, "invalid request: body -> model: Input should be a valid string"),
+    ],
+)
+def test_refusal_in_cohere_form_has_message_and_id(fields: dict[str, object], status: int, message: str) -> None:
+    with serve(serving=V2) as container:
+        response = post(container, request(**fields), "/v2/rerank")
+        assert response.status_code == status
+        assert list(response.json()) == ["message", "id"]
+        assert response.json()["message"].startswith(message)
+        page = post(container, request(), "/v2/rerank", **{"x-jina-emulator-fault": "502"})
+        assert (page.status_code, page.headers["content-type"]) == (502, "text/html; charset=utf-8")
 
 
 @pytest.mark.parametrize("name", ["gpt-rerank", "", "jina-embeddings-v3"])
@@ -220,7 +265,8 @@ def test_what_the_model_cannot_do_is_refused(server: Server, fields: dict[str, o
         (b'{"query": ', "body -> 10", "json_invalid"),
         (b"{'query': 1}", "body -> 1", "json_invalid"),
         (b"   ", "body -> 3", "json_invalid"),
-        (b"null", "body", "missing"),
+        (b"", "body", "missing"),
+        (b"null", "body", "model_attributes_type"),
         (b"5", "body", "model_attributes_type"),
         (json.dumps(request(documents=[{"text": 5}])).encode(), "body -> documents -> 0", "string_type"),
         (json.dumps(request(max_doc_length=8193)).encode(), "body -> max_doc_length", "less_than_equal"),

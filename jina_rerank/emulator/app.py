@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -18,9 +18,10 @@ from starlette.routing import Route
 
 from ..catalog import Model, find_model
 from ..limits import RateLimit
-from .body import parse_body
-from .deployments import Deployment, deployment_for
-from .envelopes import RefusedError, flat, internal_error, model_not_listed, unreadable
+from . import cohere
+from .body import RerankBody, parse_body
+from .deployments import Deployment, OnPrem, deployment_for
+from .envelopes import RefusedError, internal_error, model_not_listed, unreadable
 from .faults import FAULT_HEADER, Faults
 from .latency import Latency
 from .limits import Account
@@ -30,6 +31,8 @@ from .scorers import ScoreFunction, Scorer, as_scorer
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Parse: TypeAlias = Callable[[str, bytes], RerankBody]
+_Render: TypeAlias = Callable[[dict[str, object]], dict[str, object]]
 
 
 class AppOptions(TypedDict, total=False):
@@ -79,21 +82,24 @@ def create_app(
     if balance is not None and balance < 0:
         raise ValueError("balance must be a number of tokens, 0 or more")
     accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
-    emulator = _Emulator(
-        as_scorer(scorer), Latency(latency, seed), deployment_for(serving), accounts, Faults(faults, seed)
-    )
-    app = Starlette(
-        routes=[
-            Route("/v1/rerank", emulator.rerank, methods=["POST"]),
-            Route("/rerank", emulator.rerank, methods=["POST"]),
-            Route("/v1/batches", emulator.list_batches),
-            Route("/v1/models", emulator.list_models),
-            Route("/v1/models/{name:path}", emulator.show_model),
-            Route("/_emulator/requests", emulator.show_requests, methods=["GET", "DELETE"]),
-        ],
-        exception_handlers={RefusedError: _refuse, HTTPException: _refuse_route},
-    )
-    app.router.redirect_slashes = False  # unknown paths get 404, as behind Jina's gateway
+    deployment = deployment_for(serving)
+    emulator = _Emulator(as_scorer(scorer), Latency(latency, seed), deployment, accounts, Faults(faults, seed))
+    routes = [
+        Route("/v1/rerank", emulator.rerank, methods=["POST"]),
+        Route("/rerank", emulator.rerank, methods=["POST"]),
+        Route("/v1/models", emulator.list_models),
+        Route("/v1/models/{name:path}", emulator.show_model),
+        Route("/_emulator/requests", emulator.show_requests, methods=["GET", "DELETE"]),
+    ]
+    if isinstance(deployment, OnPrem):
+        health = WireResponse(deployment.health())
+        routes += [Route("/v2/rerank", emulator.rerank_as_cohere, methods=["POST"]), Route("/health", lambda _: health)]
+    else:
+        routes += [Route("/v1/batches", emulator.list_batches)]
+    handlers = {RefusedError: _refuse, HTTPException: emulator.refuse_route}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    # Behind Jina's gateway unknown paths get 404; FastAPI sends those with a slash at the end to the known ones.
+    app.router.redirect_slashes = isinstance(deployment, OnPrem)
     return app
 
 
@@ -129,9 +135,18 @@ class _Emulator:
         self._log = RequestLog()
 
     async def rerank(self, request: Request) -> Response:
+        return await self._logged(request, partial(parse_body, self._deployment.schema), lambda answer: answer)
+
+    async def rerank_as_cohere(self, request: Request) -> Response:
+        try:
+            return await self._logged(request, cohere.parse, cohere.render)
+        except RefusedError as refused:
+            raise cohere.refusal(refused) from None
+
+    async def _logged(self, request: Request, parse: _Parse, render: _Render) -> Response:
         entry = Entry(at=anyio.current_time())
         try:
-            response = await self._answer(request, entry)
+            response = await self._answer(request, entry, parse, render)
             entry.status = response.status_code
         except (RefusedError, RecursionError) as error:
             # What can just be read may be nested too deeply to be echoed.
@@ -145,14 +160,13 @@ class _Emulator:
             self._log.add(entry)
         return response
 
-    async def _answer(self, request: Request, entry: Entry) -> Response:
+    async def _answer(self, request: Request, entry: Entry, parse: _Parse, render: _Render) -> Response:
         fault = self._faults.draw(request.headers.get(FAULT_HEADER))
         if fault:
             entry.fault = fault.kind
             fault.refuse()
         entry.account = self._deployment.authenticate(request.headers.get("authorization"))
-        content_type = request.headers.get("content-type", "")
-        body = parse_body(self._deployment.schema, content_type, await request.body())
+        body = parse(request.headers.get("content-type", ""), await request.body())
         model = self._deployment.model(body.model)
         entry.model, entry.documents = model.name, len(body.documents)
         if not model.images and not self._deployment.takes_any_image:
@@ -166,7 +180,7 @@ class _Emulator:
             await anyio.sleep(self._latency.draw())
             scores = await self._score(reading, model)
             answer = await self._run(partial(rank, self._scorer, reading, scores, body, model))
-            response = WireResponse(answer, headers=headers)
+            response = WireResponse(render(answer), headers=headers)
             return await fault.spoil(response, request) if fault else response
 
     async def _score(self, reading: Reading, model: Model) -> Iterable[float]:
@@ -200,8 +214,6 @@ class _Emulator:
     async def list_batches(self, request: Request) -> Response:
         """The batch jobs of a key, of which there are none here: users ask for them to try a key, which is free."""
         account = self._deployment.authenticate(request.headers.get("authorization"))
-        if not self._deployment.has_batches:
-            raise HTTPException(404)
         return WireResponse([], headers=self._accounts[account].remaining())
 
     async def list_models(self, _: Request) -> Response:
@@ -213,6 +225,11 @@ class _Emulator:
         if model not in self._deployment.models():
             raise model_not_listed(name)
         return WireResponse(_describe(model))
+
+    async def refuse_route(self, _: Request, error: Exception) -> Response:
+        unrouted = cast(HTTPException, error)
+        refused = self._deployment.unrouted(unrouted.status_code, unrouted.detail)
+        return WireResponse(refused.body, refused.status, headers=unrouted.headers)
 
 
 def _describe(model: Model) -> dict[str, object]:
@@ -231,9 +248,3 @@ async def _refuse(_: Request, error: Exception) -> Response:
     refused = cast(RefusedError, error)
     kind = HTMLResponse if isinstance(refused.body, str) else WireResponse
     return kind(refused.body, refused.status, refused.headers)
-
-
-async def _refuse_route(_: Request, error: Exception) -> Response:
-    unrouted = cast(HTTPException, error)
-    refused = flat(unrouted.status_code, "Invalid endpoint" if unrouted.status_code == 404 else unrouted.detail)
-    return WireResponse(refused.body, refused.status, headers=unrouted.headers)

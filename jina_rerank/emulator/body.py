@@ -45,7 +45,7 @@ class HostedRerankBody(RerankBody, frozen=True):
     model: str = Field()
 
 
-BodyT = TypeVar("BodyT", bound=RerankBody)
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 def parse_body(schema: type[BodyT], content_type: str, content: bytes) -> BodyT:
@@ -54,11 +54,10 @@ def parse_body(schema: type[BodyT], content_type: str, content: bytes) -> BodyT:
     Raises:
         RefusedError: 422 when it breaks the schema or is not JSON, 400 when it cannot be decoded at all.
     """
-    value = _decode(content_type, content)
-    if value is None:
+    if not content:
         raise invalid([FieldError(field="body", message="Field required", type="missing", input=None)])
     try:
-        return schema.model_validate(value, from_attributes=True)
+        return schema.model_validate(_decode(content_type, content), from_attributes=True)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
     raise invalid(
@@ -75,8 +74,6 @@ def parse_body(schema: type[BodyT], content_type: str, content: bytes) -> BodyT:
 
 
 def _decode(content_type: str, content: bytes) -> Any:
-    if not content:
-        return None
     if not _is_json(content_type):
         return content.decode("utf-8", "replace")
     try:

@@ -19,11 +19,11 @@ def refuse_unsupported(body: RerankBody, model: Model) -> None:
     Raises:
         RefusedError: 400.
     """
+    if isinstance(body.query, dict) and not {"text", "image"} & body.query.keys():
+        raise nested(400, "Query object must have a 'text' or 'image' key.", "bad_request")
     if body.return_embeddings and not model.embeddings:
         reason = "scores each query-document pair directly and never forms a document vector"
         raise nested(400, f"{model.name} {reason}, so there is no embedding for it to return.", "bad_request")
-    if isinstance(body.query, dict) and not {"text", "image"} & body.query.keys():
-        raise nested(400, "Query object must have a 'text' or 'image' key.", "bad_request")
 
 
 def refuse_images(body: RerankBody) -> None:

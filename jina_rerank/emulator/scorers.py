@@ -93,11 +93,11 @@ class TextRules:
         return [_hashed(document) for document in documents]
 
     def count_tokens(self, text: str) -> int:
-        """Count words, punctuation marks and CJK characters."""
+        """Estimate tokens: one for each four bytes of UTF-8, but no fewer than what white space separates."""
         return count_tokens(text)
 
     def truncate(self, text: str, max_tokens: int) -> str:
-        """Cut after a word, a punctuation mark or a CJK character."""
+        """Cut where the estimate reaches `max_tokens`."""
         return truncate(text, max_tokens)
 
 
