@@ -27,7 +27,7 @@ from .latency import Latency
 from .limits import Account
 from .log import Entry, RequestLog
 from .ranking import Reading, rank, read, refuse_images, refuse_unsupported
-from .scorers import ScoreFunction, Scorer, as_scorer
+from .scorers import ScoreFunction, Scorer, as_scorer, suited
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -176,16 +176,17 @@ class _Emulator:
         entry.tokens = reading.total_tokens
         account = self._accounts[entry.account]
         with account.request(reading.total_tokens, anyio.current_time()):
-            headers = account.remaining() | {"x-jina-emulator-scorer": self._scorer.name}
+            scorer = await self._run(partial(suited, self._scorer, reading.query, reading.documents))
+            headers = account.remaining() | {"x-jina-emulator-scorer": scorer.name}
             await anyio.sleep(self._latency.draw())
-            scores = await self._score(reading, model)
+            scores = await self._score(scorer, reading, model)
             answer = await self._run(partial(rank, self._scorer, reading, scores, body, model))
             response = WireResponse(render(answer), headers=headers)
             return await fault.spoil(response, request) if fault else response
 
-    async def _score(self, reading: Reading, model: Model) -> Iterable[float]:
+    async def _score(self, scorer: Scorer, reading: Reading, model: Model) -> Iterable[float]:
         listwise = model.scoring == "listwise"
-        given = await self._run(partial(self._scorer.score, reading.query, reading.documents, listwise=listwise))
+        given = await self._run(partial(scorer.score, reading.query, reading.documents, listwise=listwise))
         with self._refusing_when_it_fails():
             return await given if isinstance(given, Awaitable) else given
 

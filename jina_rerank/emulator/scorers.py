@@ -51,6 +51,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class SelectiveScorer(Protocol):
+    """A scorer that leaves texts that it cannot read to another one."""
+
+    def for_texts(self, query: str, documents: Sequence[str]) -> Scorer:
+        """Return the scorer for these texts: this one, or another one whose name says so."""
+        ...
+
+
 RIVALRY: Final = 0.1
 """The share of the others' mean score that a document loses in a list."""
 
@@ -109,7 +118,7 @@ class LexicalScorer(TextRules):
     inverse document frequency and mean length come from the list, and `against_rivals` applies.
     """
 
-    name = "lexical"
+    name: str = "lexical"
     blocking = False
 
     def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
@@ -121,6 +130,13 @@ class LexicalScorer(TextRules):
         weights = _weigh_by_rarity(weights, indexed)
         length = sum(map(len, indexed)) / max(len(indexed), 1)
         return against_rivals([_relevance(_coverage(document, weights, length)) for document in indexed])
+
+
+class StandInScorer(LexicalScorer):
+    """The lexical scorer, for texts that another one cannot read."""
+
+    def __init__(self, absent: str) -> None:
+        self.name: str = f"lexical ({absent} cannot read these texts)"
 
 
 class FunctionScorer(TextRules):
@@ -175,6 +191,11 @@ def as_scorer(scorer: Scorer | ScoreFunction | None) -> Scorer:
     if not (found.name.isascii() and found.name.isprintable()):
         raise ValueError("a scorer's name must be printable ASCII")
     return found
+
+
+def suited(scorer: Scorer, query: str, documents: Sequence[str]) -> Scorer:
+    """Return `scorer`, or the one that it leaves these texts to."""
+    return scorer.for_texts(query, documents) if isinstance(scorer, SelectiveScorer) else scorer
 
 
 def header_name(name: str) -> str:
