@@ -564,6 +564,37 @@ def threads() -> set[threading.Thread]:
     return set(threading.enumerate())
 
 
+class Signalling(LexicalScorer):
+    """Tells when it reads a document of many words, which is just before it scores."""
+
+    def __init__(self) -> None:
+        self.reads = anyio.Event()
+
+    def count_tokens(self, text: str) -> int:
+        if len(text) > 1_000:
+            self.reads.set()
+        return super().count_tokens(text)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fields", [{}, {"return_embeddings": True, "query": "x"}], ids=["scores", "embeddings"])
+async def test_long_lexical_ranking_lets_short_ones_pass(fields: dict[str, object]) -> None:
+    scorer, done = Signalling(), list[str]()
+    words = " ".join(f"{number:x}" for number in range(1_000, 1_500))
+    long = request(V3, **{"query": words, "documents": [f"{number} {words}" for number in range(60)], **fields})
+    app = create_app(scorer=scorer)
+
+    async def rank(name: str, body: dict[str, object]) -> None:
+        assert (await ask(app, **body)).status_code == 200
+        done.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rank, "long", long)
+        await scorer.reads.wait()
+        await rank("short", request(V3))
+    assert done == ["short", "long"]
+
+
 def test_the_server_leaves_nothing_behind() -> None:
     before = threads()
     with serve() as server:

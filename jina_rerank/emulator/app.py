@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,8 +27,9 @@ from .faults import FAULT_HEADER, Faults
 from .latency import Latency
 from .limits import Account
 from .log import Entry, RequestLog
-from .ranking import Reading, rank, read, refuse_images, refuse_unsupported
-from .scorers import ScoreFunction, Scorer, as_scorer, suited
+from .ranking import Reading, answer, rank, read, refuse_images, refuse_unsupported
+from .scorers import ScoreFunction, Scorer, as_scorer, scores_in_steps, suited
+from .steps import finish_in_turns
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -180,15 +182,23 @@ class _Emulator:
             headers = account.remaining() | {"x-jina-emulator-scorer": scorer.name}
             await anyio.sleep(self._latency.draw())
             scores = await self._score(scorer, reading, model)
-            answer = await self._run(partial(rank, self._scorer, reading, scores, body, model))
-            response = WireResponse(render(answer), headers=headers)
+            with self._refusing_when_it_fails():
+                ranking = rank(scores, len(reading.documents), body)
+            embeddings = [await self._embed(reading.documents[index]) for index, _ in ranking if body.return_embeddings]
+            response = WireResponse(render(answer(reading, ranking, embeddings, body, model)), headers=headers)
             return await fault.spoil(response, request) if fault else response
 
     async def _score(self, scorer: Scorer, reading: Reading, model: Model) -> Iterable[float]:
         listwise = model.scoring == "listwise"
+        if scores_in_steps(scorer):
+            return await finish_in_turns(scorer.scoring(reading.query, reading.documents, listwise=listwise))
         given = await self._run(partial(scorer.score, reading.query, reading.documents, listwise=listwise))
         with self._refusing_when_it_fails():
             return await given if isinstance(given, Awaitable) else given
+
+    async def _embed(self, document: str) -> list[float]:
+        await anyio.lowlevel.checkpoint()  # of a long list others need not wait for the last
+        return await self._run(lambda: self._scorer.embed([document])[0])
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         with self._refusing_when_it_fails():
