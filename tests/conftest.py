@@ -1,6 +1,7 @@
 """Fixtures for all tests: the event loops, and an environment without keys and proxies."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,16 @@ BACKENDS = [
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Every test marked `anyio` runs on each of these."""
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible_programs() -> Iterator[None]:
+    """Programs that tests start heed SIGINT: a background job ignores it, and they would inherit that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ import pytest
 import trio
 import trio.testing
 
-from jina_rerank import SyncRerankClient
+from jina_rerank import RateLimit, SyncRerankClient
 from jina_rerank.catalog import models
 from jina_rerank.emulator import LexicalScorer, Server, create_app, serve
 
@@ -184,6 +184,14 @@ def test_the_hosted_api_wants_a_key(server: Server, authorization: str | None, c
     assert "secret" not in response.text
 
 
+def test_key_that_is_not_required_may_be_left_out() -> None:
+    with serve(key_required=False, limits=RateLimit(requests_per_minute=1)) as server:
+        for key in (None, "sk-other", "sk-another"):
+            assert post(server, request(V3), key=key).json()["model"] == V3
+            assert post(server, request(V3), key=key).status_code == 429  # each key has its own account
+        assert httpx.get(f"{server.url}/v1/batches").json() == []
+
+
 def test_the_container_wants_no_key_and_serves_one_model() -> None:
     with serve(serving=f"jinaai/{V2}") as container:
         anonymous = post(container, request() | {"model": None}, key=None)
@@ -297,6 +305,56 @@ def test_a_body_that_cannot_be_decoded_is_a_bad_request(server: Server, content:
     response = post(server, content)
     assert response.status_code == 400
     assert response.json()["detail"] == "There was an error parsing the body"
+
+
+@contextlib.contextmanager
+def connected(server: Server, sent: str) -> Iterator[socket.socket]:
+    """A connection on which this much of a request was sent."""
+    address = urlsplit(server.url)
+    with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as connection:
+        connection.sendall(sent.replace("\n", "\r\n").encode())
+        yield connection
+
+
+HEAD = f"POST /v1/rerank HTTP/1.1\nHost: x\nAuthorization: Bearer {KEY}\nContent-Type: application/json\n"
+
+
+def test_body_that_is_declared_too_large_is_refused_unread(server: Server) -> None:
+    with connected(server, f"{HEAD}Content-Length: {64 * 2**20 + 1}\n\n") as connection:
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.anyio
+async def test_body_that_grows_too_large_is_refused() -> None:
+    async def receive_more() -> dict[str, object]:
+        return {"type": "http.request", "body": bytes(2**20), "more_body": True}
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        sent.append(message)
+
+    sent: list[MutableMapping[str, object]] = []
+    headers = [(b"authorization", f"Bearer {KEY}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/rerank", "query_string": b"", "headers": headers}
+    await create_app()(scope, receive_more, send)
+    assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize("before", ["", "GET /v1/models HTTP/1.1\nHost: x\n\n"], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "sent", ["P", "POST /v1/rerank HTTP/1.1\nHost", f"{HEAD}Content-Length: 20\n\n{{"], ids=["begun", "head", "body"]
+)
+def test_connection_of_a_request_that_never_arrives_whole_is_closed(before: str, sent: str) -> None:
+    with serve(receive_timeout=0.1) as server, connected(server, before) as connection:
+        answers = connection.makefile("rb")
+        if before:
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+        connection.sendall(sent.replace("\n", "\r\n").encode())
+        assert b"HTTP/1.1" not in answers.read()
+
+
+def test_silent_connection_is_closed() -> None:
+    with serve(receive_timeout=0.1) as server, connected(server, "") as connection:
+        assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("depth", range(850, 1000, 10))

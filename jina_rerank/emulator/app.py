@@ -20,7 +20,7 @@ from starlette.routing import Route
 from ..catalog import Model, find_model
 from ..limits import RateLimit
 from . import cohere
-from .body import RerankBody, parse_body
+from .body import RerankBody, parse_body, read_body
 from .deployments import Deployment, OnPrem, deployment_for
 from .envelopes import RefusedError, internal_error, model_not_listed, unreadable
 from .faults import FAULT_HEADER, Faults
@@ -43,6 +43,7 @@ class AppOptions(TypedDict, total=False):
     scorer: Scorer | ScoreFunction | None
     latency: float | Mapping[float, float]
     serving: str | None
+    key_required: bool
     limits: RateLimit | None
     balance: int | None
     faults: Sequence[str]
@@ -54,6 +55,7 @@ def create_app(
     scorer: Scorer | ScoreFunction | None = None,
     latency: float | Mapping[float, float] = 0.0,
     serving: str | None = None,
+    key_required: bool = True,
     limits: RateLimit | None = None,
     balance: int | None = None,
     faults: Sequence[str] = (),
@@ -70,6 +72,8 @@ def create_app(
         serving: None plays the hosted API: a key is required, any that looks like one of Jina's is good, and
             the request names one of the catalogue's models. A model's name plays the on-prem container that
             serves this model: no key, and no name needed.
+        key_required: Whether the hosted API that is played refuses requests without a key, or with one that is not like
+            Jina's. If not, requests without a key share one account.
         limits: What each key may do, `TIERS["free"]` for example; None is no limit. The minute slides.
         balance: Tokens that each key may spend before it is refused with 403; None is no end of them.
         faults: What goes wrong on purpose, each as `kind[:probability[:seconds]]`: `"429:0.1"`, `"slow:0.05:2s"`.
@@ -84,7 +88,7 @@ def create_app(
     if balance is not None and balance < 0:
         raise ValueError("balance must be a number of tokens, 0 or more")
     accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
-    deployment = deployment_for(serving)
+    deployment = deployment_for(serving, key_required=key_required)
     emulator = _Emulator(as_scorer(scorer), Latency(latency, seed), deployment, accounts, Faults(faults, seed))
     routes = [
         Route("/v1/rerank", emulator.rerank, methods=["POST"]),
@@ -168,7 +172,7 @@ class _Emulator:
             entry.fault = fault.kind
             fault.refuse()
         entry.account = self._deployment.authenticate(request.headers.get("authorization"))
-        body = parse(request.headers.get("content-type", ""), await request.body())
+        body = parse(request.headers.get("content-type", ""), await read_body(request))
         model = self._deployment.model(body.model)
         entry.model, entry.documents = model.name, len(body.documents)
         if not model.images and not self._deployment.takes_any_image:

@@ -19,6 +19,7 @@ from .envelopes import (
 
 _KEY: Final = re.compile(r"jina_\S+")
 _DIGEST: Final = 12  # hexadecimal digits: enough to tell keys apart
+_EVERYBODY: Final = "everybody"  # the account of all who send no key
 
 _OTHER_IMAGES: Final = frozenset(
     [
@@ -80,7 +81,7 @@ class Deployment(Protocol):
 
 
 class Hosted:
-    """api.jina.ai: a key is required and the caller names one of all models.
+    """api.jina.ai: a key is required, unless it is said otherwise, and the caller names one of all models.
 
     Any key that could be one of Jina's is good.
     """
@@ -88,15 +89,21 @@ class Hosted:
     schema: type[RerankBody] = HostedRerankBody
     takes_any_image: bool = False
 
+    def __init__(self, *, key_required: bool) -> None:
+        self._key_required = key_required
+
     def authenticate(self, authorization: str | None) -> str:
         """Ask for `Bearer jina_...`; the key itself is never repeated or kept: a digest stands for it."""
-        if not authorization:
-            raise missing_key()
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise malformed_key()
-        if not _KEY.fullmatch(token):
-            raise wrong_key()
+        scheme, _, token = (authorization or "").partition(" ")
+        if self._key_required:
+            if not authorization:
+                raise missing_key()
+            if scheme.lower() != "bearer" or not token:
+                raise malformed_key()
+            if not _KEY.fullmatch(token):
+                raise wrong_key()
+        elif not token:
+            return _EVERYBODY
         return sha256(token.encode()).hexdigest()[:_DIGEST]
 
     def model(self, name: str | None) -> Model:
@@ -127,7 +134,7 @@ class OnPrem:
 
     def authenticate(self, _: str | None, /) -> str:
         """Let everybody in, on one account."""
-        return "everybody"
+        return _EVERYBODY
 
     def model(self, name: str | None) -> Model:
         """The served model, unless another one is asked for."""
@@ -160,15 +167,15 @@ class OnPrem:
         }
 
 
-def deployment_for(serving: str | None) -> Deployment:
+def deployment_for(serving: str | None, *, key_required: bool) -> Deployment:
     """The hosted API for None, else the container that serves this model.
 
     Raises:
         ValueError: The catalogue does not list the model.
     """
     if serving is None:
-        return Hosted()
+        return Hosted(key_required=key_required)
     served = find_model(serving)
     if served is None:
-        raise ValueError(f"serving={serving!r} is no model of the catalogue")
+        raise ValueError(f"no model {serving!r} to serve: there are {', '.join(model.name for model in models())}")
     return OnPrem(served)
