@@ -155,13 +155,13 @@ def test_lexical_scores_are_the_same_in_every_process() -> None:
         f"scorer, query, documents = LexicalScorer(), {QUERY!r}, {DOCUMENTS!r}\n"
         "print([scorer.score(query, documents, listwise=mode) for mode in (False, True)], scorer.embed(documents))"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(outputs) == 1
+    # Not the seed of this process, which is a random one unless it is given.
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    scorer = LexicalScorer()
+    scores = [scorer.score(QUERY, DOCUMENTS, listwise=mode) for mode in (False, True)]
+    assert other.stdout == f"{scores} {scorer.embed(DOCUMENTS)}\n"
 
 
 # --- SciFact
@@ -205,8 +205,8 @@ def test_lexical_reranking_is_as_good_as_the_first_stage() -> None:
 def test_minilm_lifts_the_relevant_abstracts() -> None:
     from jina_rerank.emulator import MiniLMScorer  # noqa: PLC0415
 
-    # Fewer tokens than by default, to be done in half the time; the default is as good.
-    scorer = MiniLMScorer(max_tokens=96)
+    # Fewer tokens than by default, to be done in a fraction of the time; the default is as good.
+    scorer = MiniLMScorer(max_tokens=40)
     assert mean_ndcg(rerank(scorer, listwise=True)) > 0.74
     assert mean_ndcg(rerank(scorer, listwise=False)) > 0.74
 

@@ -29,6 +29,7 @@ except ModuleNotFoundError as _error:
 
 _SHA256: Final = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _MAX_THREADS: Final = 4
+_SAMPLE: Final = 300  # characters, which show the script of a text
 
 # A logistic curve over the cosine: unrelated texts lie near 0 to 0.2, good answers near 0.5 to 0.8.
 _STEEPNESS: Final = 10.0
@@ -120,7 +121,7 @@ def _is_readable(texts: Sequence[str]) -> bool:
     unread = total = 0
     for text in texts:
         with _NATIVE:
-            encoding = _tokenizer().encode(without_lone_surrogates(text), add_special_tokens=False)
+            encoding = _tokenizer().encode(without_lone_surrogates(text[:_SAMPLE]), add_special_tokens=False)
         for piece, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             total += end - start
             unread += end - start if piece in spelled_out else 0
