@@ -34,7 +34,8 @@ from .steps import finish_in_turns
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Parse: TypeAlias = Callable[[str, bytes], RerankBody]
-_Render: TypeAlias = Callable[[dict[str, object]], dict[str, object]]
+_Render: TypeAlias = Callable[[dict[str, object], int], dict[str, object]]
+"""Of an answer in Jina's form and the tokens it bills."""
 
 
 class AppOptions(TypedDict, total=False):
@@ -90,20 +91,8 @@ def create_app(
     accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
     deployment = deployment_for(serving, key_required=key_required)
     emulator = _Emulator(as_scorer(scorer), Latency(latency, seed), deployment, accounts, Faults(faults, seed))
-    routes = [
-        Route("/v1/rerank", emulator.rerank, methods=["POST"]),
-        Route("/rerank", emulator.rerank, methods=["POST"]),
-        Route("/v1/models", emulator.list_models),
-        Route("/v1/models/{name:path}", emulator.show_model),
-        Route("/_emulator/requests", emulator.show_requests, methods=["GET", "DELETE"]),
-    ]
-    if isinstance(deployment, OnPrem):
-        health = WireResponse(deployment.health())
-        routes += [Route("/v2/rerank", emulator.rerank_as_cohere, methods=["POST"]), Route("/health", lambda _: health)]
-    else:
-        routes += [Route("/v1/batches", emulator.list_batches)]
     handlers = {RefusedError: _refuse, HTTPException: emulator.refuse_route}
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=emulator.routes(), exception_handlers=handlers)
     # Behind Jina's gateway unknown paths get 404; FastAPI sends those with a slash at the end to the known ones.
     app.router.redirect_slashes = isinstance(deployment, OnPrem)
     return app
@@ -140,8 +129,21 @@ class _Emulator:
         self._faults = faults
         self._log = RequestLog()
 
+    def routes(self) -> list[Route]:
+        routes = [
+            Route("/v1/rerank", self.rerank, methods=["POST"]),
+            Route("/rerank", self.rerank, methods=["POST"]),
+            Route("/v1/models", self.list_models),
+            Route("/v1/models/{name:path}", self.show_model),
+            Route("/_emulator/requests", self.show_requests, methods=["GET", "DELETE"]),
+        ]
+        if not isinstance(self._deployment, OnPrem):
+            return [*routes, Route("/v1/batches", self.list_batches)]
+        cohere_route = Route("/v2/rerank", self.rerank_as_cohere, methods=["POST"])
+        return [*routes, cohere_route, Route("/health", partial(_show, self._deployment.health()))]
+
     async def rerank(self, request: Request) -> Response:
-        return await self._logged(request, partial(parse_body, self._deployment.schema), lambda answer: answer)
+        return await self._logged(request, partial(parse_body, self._deployment.schema), lambda jina, _: jina)
 
     async def rerank_as_cohere(self, request: Request) -> Response:
         try:
@@ -186,10 +188,10 @@ class _Emulator:
             headers = account.remaining() | {"x-jina-emulator-scorer": scorer.name}
             await anyio.sleep(self._latency.draw())
             scores = await self._score(scorer, reading, model)
-            with self._refusing_when_it_fails():
-                ranking = rank(scores, len(reading.documents), body)
+            ranking = await self._run(partial(rank, scores, len(reading.documents), body))
             embeddings = [await self._embed(reading.documents[index]) for index, _ in ranking if body.return_embeddings]
-            response = WireResponse(render(answer(reading, ranking, embeddings, body, model)), headers=headers)
+            jina = answer(reading, ranking, embeddings, body, model)
+            response = WireResponse(render(jina, reading.total_tokens), headers=headers)
             return await fault.spoil(response, request) if fault else response
 
     async def _score(self, scorer: Scorer, reading: Reading, model: Model) -> Iterable[float]:
@@ -245,6 +247,10 @@ class _Emulator:
         unrouted = cast(HTTPException, error)
         refused = self._deployment.unrouted(unrouted.status_code, unrouted.detail)
         return WireResponse(refused.body, refused.status, headers=unrouted.headers)
+
+
+async def _show(content: dict[str, object], _: Request) -> Response:
+    return WireResponse(content)
 
 
 def _describe(model: Model) -> dict[str, object]:

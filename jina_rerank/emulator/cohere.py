@@ -35,10 +35,8 @@ def parse(content_type: str, content: bytes) -> RerankBody:
     )
 
 
-def render(answer: dict[str, object]) -> dict[str, object]:
+def render(answer: dict[str, object], tokens: int) -> dict[str, object]:
     """Return Jina's answer in Cohere's form."""
-    usage = answer["usage"]
-    tokens = usage["total_tokens"] if isinstance(usage, dict) else 0
     billed = {"input_tokens": tokens, "output_tokens": 0}
     return {
         "id": str(uuid4()),
