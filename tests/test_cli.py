@@ -483,7 +483,9 @@ class TestServe:
         assert not re.search("hidden|nonsense|secret|skin", log)
 
     def test_a_model_that_is_none_to_serve(self) -> None:
-        refused(call("serve", "--port", "0", "--serving", "gpt"), 2, "no model 'gpt' to serve: there are jina-reranker")
+        refused(
+            call("serve", "--port", "0", "--serving", "gpt"), 2, "serving 'gpt': no such model; there are jina-reranker"
+        )
 
     def test_limits_and_faults(self, file: str) -> None:
         options = ("--tier", "free", "--balance", "0", "--fault", "503:0", "--fault", "slow:0.5:0s", "--seed", "7")

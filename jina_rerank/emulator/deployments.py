@@ -177,5 +177,5 @@ def deployment_for(serving: str | None, *, key_required: bool) -> Deployment:
         return Hosted(key_required=key_required)
     served = find_model(serving)
     if served is None:
-        raise ValueError(f"no model {serving!r} to serve: there are {', '.join(model.name for model in models())}")
+        raise ValueError(f"serving {serving!r}: no such model; there are {', '.join(model.name for model in models())}")
     return OnPrem(served)
