@@ -1,5 +1,8 @@
 # `make demo` and `make test` build what they need in .venv, and are quick when run again.
 
+# Where this is set, each of the hundreds of programs that the tests start compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed

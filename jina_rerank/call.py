@@ -170,8 +170,10 @@ def _check_against_catalogue(wire: WireRequest) -> None:
     if model.replaced_by is not None:
         # Five frames up: this function, _call, open_call, the client's method, and its caller.
         warnings.warn(f"{model.name} is deprecated by Jina; use {model.replaced_by}", DeprecationWarning, stacklevel=5)
-    if not model.images and (is_image(wire.query) or any(map(is_image, wire.documents))):
-        raise InvalidRequestError(f"documents: {model.name} reads no images; use jina-reranker-m0, or send texts")
+    if not model.images:
+        for field, parts in (("query", [wire.query]), ("documents", wire.documents)):
+            if any(map(is_image, parts)):
+                raise InvalidRequestError(f"{field}: {model.name} reads no images; use jina-reranker-m0, or send text")
 
 
 def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:

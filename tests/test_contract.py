@@ -338,7 +338,11 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "extra_body that competes": ({"extra_body": {"top_n": 1}}, "extra_body: top_n"),
     "extra_body that is no JSON": ({"extra_body": {"x": object()}}, "x: .*JSON"),
     "extra_body with a figure that JSON has not": ({"extra_body": {"x": [float("nan")]}}, "x: .*JSON"),
-    "an image for a text model": ({"documents": [{"image": PIXEL}]}, "jina-reranker-v3.5 reads no images"),
+    "an image for a text model": ({"documents": [{"image": PIXEL}]}, "documents: jina-reranker-v3.5 reads no images"),
+    "an image query for a text model": (
+        {"query": ImageDocument(image=PIXEL)},
+        "query: jina-reranker-v3.5 reads no images",
+    ),
 }
 
 

@@ -182,24 +182,46 @@ async def test_local_client_with_failing_scorer_raises_rerank_error(scorer: Any,
     assert type(outcomes[0].error) is RerankError
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("scorer", ["lexical", longest_first])
-async def test_long_local_ranking_leaves_event_loop_free(scorer: Any) -> None:
-    threads: set[int] = set()
+class Signalling(LexicalScorer):
+    """Tells when it begins to score."""
 
-    def noted(query: str, documents: Sequence[str]) -> list[float]:
-        threads.add(threading.get_ident())
+    def __init__(self) -> None:
+        self.begins = anyio.Event()
+
+    def scoring(self, query: str, documents: Sequence[str], *, listwise: bool) -> Any:
+        self.begins.set()
+        return super().scoring(query, documents, listwise=listwise)
+
+
+@pytest.mark.anyio
+async def test_long_local_ranking_lets_short_ones_pass() -> None:
+    scorer, done = Signalling(), list[str]()
+    words = " ".join(f"{number:x}" for number in range(1_000, 1_500))
+
+    async def rank(name: str, query: str, documents: Sequence[str]) -> None:
+        await client.rerank(query, documents)
+        done.append(name)
+
+    async with RerankClient.local(scorer) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(rank, "long", words, [f"{number} {words}" for number in range(60)])
+        await scorer.begins.wait()
+        await rank("short", QUERY, DOCUMENTS)
+    assert done == ["short", "long"]
+
+
+@pytest.mark.anyio
+async def test_blocking_local_scorer_leaves_event_loop_free() -> None:
+    go_on = threading.Event()
+
+    def slow(query: str, documents: Sequence[str]) -> list[float]:
+        if query == "slow":
+            assert go_on.wait(30)
         return longest_first(query, documents)
 
-    class Noted(LexicalScorer):
-        def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
-            threads.add(threading.get_ident())
-            return super().score(query, documents, listwise=listwise)
-
-    async with RerankClient.local(Noted() if scorer == "lexical" else noted) as client:
-        await client.rerank(QUERY, [f"change tyre {number} " * 10 for number in range(200)])
-    assert threads
-    assert threading.get_ident() not in threads
+    async with RerankClient.local(slow) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.rerank, "slow", DOCUMENTS)
+        await client.rerank(QUERY, DOCUMENTS)
+        go_on.set()
 
 
 @pytest.mark.anyio

@@ -1,17 +1,16 @@
 """Ranking in this process: a scorer where HTTP clients have an attempt, under the same mechanisms."""
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
 from urllib.parse import quote
 
 import anyio
-import anyio.to_thread
 
 from ..catalog import Scoring
-from ..emulator.scorers import FunctionScorer, LexicalScorer, ScoreFunction, Scorer, Scores, as_scorer
+from ..emulator.scorers import FunctionScorer, LexicalScorer, ScoreFunction, Scorer, as_scorer
+from ..emulator.scoring import embed, run, score, suited
 from ..endpoint import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError, RerankError
 from ..models import Usage
@@ -19,14 +18,6 @@ from ..tokens import estimate_tokens
 from ..wire import Ranking, WireRequest, best_first
 from . import Send
 from .connections import Connections
-
-T = TypeVar("T")
-
-_QUICK: Final = 2_000_000
-"""Letters of the query times letters of the documents that the lexical scorer reads in about 2 ms: what is more goes to
-a worker thread, where it does not block the event loop. A thread costs 0.1 ms."""
-_LEAST_QUERY: Final = 100
-"""Letters that the query is counted as at the least: each document is split into words, however short the query is."""
 
 
 def local_scorer(scorer: str | Scorer | ScoreFunction) -> Scorer:
@@ -76,14 +67,9 @@ class Texts:
     listwise: bool
     embed: bool
 
-    @property
-    def work(self) -> int:
-        """About how much there is to do, in letters times letters."""
-        return max(len(self.query), _LEAST_QUERY) * sum(map(len, self.documents))
-
 
 class LocalTransport:
-    """Scores texts: on the event loop what is quick, in a worker thread what is not."""
+    """Scores texts."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -94,50 +80,43 @@ class LocalTransport:
         Raises:
             RerankError: The scorer raised an exception, or did not return one finite number for each document.
         """
-        run = _in_thread if self._scorer.blocking or texts.work > _QUICK else _here
         try:
-            documents, given = await run(partial(self._score, texts))
-            scores = await given if isinstance(given, Awaitable) else given
-            return await run(partial(self._ranking, texts, documents, scores))
+            scorer, documents = await run(self._scorer, partial(self._prepared, texts))
+            given = await score(scorer, texts.query, documents, listwise=texts.listwise)
+            indices, scores = await run(scorer, partial(_best_first, scorer.name, given, len(documents)))
+            indices, scores = indices[: texts.top_n], scores[: texts.top_n]
+            ranked = [documents[index] for index in indices]
+            vectors: list[Sequence[float] | None] | None = None
+            if texts.embed:
+                vectors = [*await embed(self._scorer, ranked)]
         except RerankError:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise RerankError(f"the scorer {self._scorer.name!r} raised {reason}", should_retry=False) from error
+        tokens = estimate_tokens(texts.query, documents, model=scorer.name)
+        return Ranking(indices, scores, vectors, model=scorer.name, usage=Usage(total_tokens=tokens))
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection to close."""
 
-    def _score(self, texts: Texts) -> tuple[Sequence[str], Scores]:
+    def _prepared(self, texts: Texts) -> tuple[Scorer, Sequence[str]]:
         documents, length = texts.documents, texts.max_doc_length
         if length is not None:
             documents = [self._scorer.truncate(document, length) for document in documents]
-        return documents, self._scorer.score(texts.query, documents, listwise=texts.listwise)
-
-    def _ranking(self, texts: Texts, documents: Sequence[str], given: Iterable[float]) -> Ranking:
-        name = self._scorer.name
-        scores = [float(score) for score in given]
-        if len(scores) != len(documents) or not all(map(math.isfinite, scores)):
-            raise RerankError(
-                f"the scorer {name!r} must return one finite number for each document; "
-                f"for {len(documents)} documents it returned {len(scores)} numbers",
-                should_retry=False,
-            )
-        indices, scores, _ = best_first(list(range(len(scores))), scores, None)
-        indices, scores = indices[: texts.top_n], scores[: texts.top_n]
-        vectors: list[Sequence[float] | None] | None = None
-        if texts.embed:
-            vectors = [*self._scorer.embed([documents[index] for index in indices])]
-        tokens = estimate_tokens(texts.query, documents, model=name)
-        return Ranking(indices, scores, vectors, model=name, usage=Usage(total_tokens=tokens))
+        return suited(self._scorer, texts.query, documents), documents
 
 
-async def _here(work: Callable[[], T]) -> T:
-    return work()
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+def _best_first(name: str, given: Iterable[float], documents: int) -> tuple[list[int], list[float]]:
+    scores = [float(score) for score in given]
+    if len(scores) != documents or not all(map(math.isfinite, scores)):
+        raise RerankError(
+            f"the scorer {name!r} must return one finite number for each document; "
+            f"for {documents} documents it returned {len(scores)} numbers",
+            should_retry=False,
+        )
+    indices, scores, _ = best_first(list(range(documents)), scores, None)
+    return indices, scores
 
 
 def local_attempt(connections: Connections, *, listwise: bool) -> Send:
