@@ -91,12 +91,16 @@ class Account:
         self.last, self._news, self._unconfirmed = answer, {}, Lessons()
         return True
 
+    def own(self, now: float) -> tuple[int, int]:
+        """Return the requests and tokens of this process in the window."""
+        return self._ledger.used(now)
+
     def foreign(self, now: float) -> ForeignUse:
         """Return what others use, as of the last answer."""
         last = self.last
         if not last.epoch:
             return NO_FOREIGN_USE
-        requests, tokens = self._ledger.used(now)
+        requests, tokens = self.own(now)
         others = (last.requests - requests, last.tokens - tokens, last.in_flight - self.held)
         return ForeignUse(*(max(0, figure) for figure in others))
 

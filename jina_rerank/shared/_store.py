@@ -261,9 +261,9 @@ class RedisStore:
             else:  # cancelled, or served by a local permit, meanwhile
                 self.release(permit, counted=False)
         self._may_go = anyio.current_time() + answer.wait
-        for waiter in [waiter for waiter in self._waiting if answer.wait and waiter.latest < self._may_go]:
+        for waiter in [waiter for waiter in self._waiting if waiter.latest < self._may_go]:
             del self._waiting[waiter]
-            waiter.finish(answer.wait)
+            waiter.finish(max(answer.wait, answer.asks_in))
         if self._failures:
             _logger.info("shared limits: the server at %s answers again", self._server)
         self._failures, self._share = 0, None
