@@ -1,5 +1,6 @@
 """Limits shared through a real Redis server: room, fairness, and every way in which the server can be of no use."""
 
+import asyncio
 import json
 import logging
 import math
@@ -578,6 +579,25 @@ def test_event_loop_may_end_with_a_store_open(server: RedisServer, backend: str)
         "import gc; gc.collect(); print('ended')"
     )
     assert run(code, server.url) == ("ended", "", 0)
+
+
+def test_all_tasks_of_a_loop_cancelled_leave_nobody_waiting(server: RedisServer, scope: str) -> None:
+    async def main() -> None:
+        async with stores(limits_of(server.url), scope, RateLimit(concurrency=1)) as (store,):
+            await permit_of(store)
+            mine = asyncio.current_task()
+            asyncio.get_running_loop().call_later(
+                0.1, lambda: [task.cancel() for task in asyncio.all_tasks() if task is not mine]
+            )
+            assert (await permit_of(store)).local
+
+    asyncio.run(main())
+
+
+def test_missing_extra_is_named(server: RedisServer) -> None:
+    code = "import sys; sys.modules['hiredis'] = None; import jina_rerank.shared"
+    _, errors, _ = run(code, server.url)
+    assert errors.endswith('ImportError: jina_rerank.shared needs an extra: pip install "jina-rerank[redis]"')
 
 
 @pytest.mark.anyio

@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from .._stack.limit_store import LimitStore, SharedLimits
 from ..limits import RateLimit
-
-try:
-    from ._account import Account
-    from ._link import Address, parse_url
-    from ._server import Server
-    from ._store import RedisStore
-except ModuleNotFoundError as error:  # pragma: no cover  # in an environment of its own
-    if error.name != "hiredis":
-        raise
-    message = 'jina_rerank.shared needs an extra: pip install "jina-rerank[redis]"'
-    raise ModuleNotFoundError(message, name=error.name) from error
+from ._account import Account
+from ._link import Address, parse_url
+from ._server import Server
+from ._store import RedisStore
 
 __all__ = ["RedisLimits"]
 

@@ -5,8 +5,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
+from .._narrow import is_object
 from .._stack.limit_store import Kind
 from ..limits import RateLimit
 from ._ledger import BUCKETS
@@ -110,12 +111,14 @@ class Answer:
     limits: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
-    def decode(cls, values: dict[str, Any]) -> "Answer":
+    def decode(cls, values: object) -> "Answer":
         """Return what the script's reply says.
 
         Raises:
             TypeError: It is no reply of this script.
         """
+        if not is_object(values):
+            raise TypeError("the script's reply is no object")
         seconds = {name: values.pop(name, 0) / 1000 for name in ("wait", "asks_in")}
         return cls(**values, **seconds)
 

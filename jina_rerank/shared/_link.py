@@ -8,8 +8,12 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
-import hiredis
 from anyio.abc import ByteStream, SocketAttribute
+
+try:
+    import hiredis
+except ModuleNotFoundError as _error:
+    raise ImportError('jina_rerank.shared needs an extra: pip install "jina-rerank[redis]"') from _error
 
 _PORT: Final = 6379
 _CHUNK: Final = 64 * 2**10

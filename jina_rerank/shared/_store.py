@@ -190,6 +190,9 @@ class RedisStore:
                         await self._pause()
                     elif not self._nudge.is_set():
                         break
+        except BaseException:
+            self._stop_waiting()  # somebody cancels all tasks, or the event loop ends
+            raise
         finally:
             self._serving = None
             self._rested.set()
