@@ -360,6 +360,20 @@ def test_report_that_arrives_after_a_later_one_is_ignored(server: RedisServer, s
     assert exchange(server, scope, account, [], 0.0).in_flight == 0
 
 
+@pytest.mark.anyio
+async def test_expired_lease_is_forgotten_once(server: RedisServer, scope: str) -> None:
+    killed, other = Account(None, window=61, lease=0.02), Account(None, window=61, lease=15)
+    keys = [f"{{{scope}}}:{name}" for name in ("state", "members", "leases", "waiting")]
+    late = other.report(0.0, [], want=0, leave=False).encode()
+    assert killed.receive(exchange(server, scope, killed, [1, 1], 0.0))
+    assert other.receive(exchange(server, scope, other, [], 0.0))
+    assert other.last.in_flight == 2
+    await anyio.sleep(0.1)  # by the server's clock
+    assert Answer.decode(json.loads(server.command("EVAL", SCRIPT, len(keys), *keys, late))).stale
+    assert other.receive(exchange(server, scope, other, [], 0.0))
+    assert (other.last.in_flight, other.last.members) == (0, 1)
+
+
 # When the server is of no use --------------------------------------------------------------------------------
 
 

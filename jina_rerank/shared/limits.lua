@@ -27,7 +27,6 @@ local me = ask.member
 local half_life = ask.window / 2 -- of a member's use, by which shares are made equal
 
 -- State ---------------------------------------------------------------------------------------------------------
-
 local fields = { 'epoch', 'last', 'oldest', 'requests', 'tokens', 'in_flight', 'pause', 'outside', 'outside_until' }
 for _, kind in ipairs(KINDS) do
   for _, what in ipairs({ 'stated:', 'stated_until:', 'learnt:', 'learnt_at:' }) do
@@ -59,21 +58,17 @@ for _, name in ipairs({ 'requests', 'tokens', 'in_flight', 'pause', 'outside', '
 end
 
 -- Members -------------------------------------------------------------------------------------------------------
-
-local function decayed(record)
-  local left = 2 ^ ((record.at - now) / half_life)
-  record.requests, record.tokens, record.at = record.requests * left, record.tokens * left, now
-  return record
+local function load(member) -- with its use decayed
+  local packed = call('HGET', MEMBERS, member)
+  local r = packed and cjson.decode(packed) or { 0, 0, 0, 0, 0, now, 0, 0 }
+  local left = 2 ^ ((r[6] - now) / half_life)
+  local requests, tokens = r[4] * left, r[5] * left
+  return { seq = r[1], use_seq = r[2], held = r[3], requests = requests, tokens = tokens, want = r[7], head = r[8] }
 end
 
-local function load(member)
-  local packed = call('HGET', MEMBERS, member)
-  if not packed then
-    return { seq = 0, use_seq = 0, held = 0, requests = 0, tokens = 0, at = now, want = 0, head = 0 }
-  end
-  local r = cjson.decode(packed)
-  return decayed({ seq = r[1], use_seq = r[2], held = r[3], requests = r[4], tokens = r[5], at = r[6], want = r[7],
-    head = r[8] })
+local function save(member, r)
+  call('HSET', MEMBERS, member, cjson.encode({ r.seq, r.use_seq, r.held, r.requests, r.tokens, now, r.want, r.head }))
+  call('ZADD', LEASES, now + ask.lease, member)
 end
 
 local function forget(member, record)
@@ -83,11 +78,6 @@ local function forget(member, record)
   call('ZREM', WAITING, member)
 end
 
-for _, member in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now)) do
-  forget(member, load(member))
-end
-call('ZREMRANGEBYSCORE', WAITING, '-inf', now)
-
 local mine = load(me)
 if ask.seq <= mine.seq then -- received before, or overtaken by a later one on another connection
   return cjson.encode({ epoch = state.epoch, stale = true })
@@ -95,9 +85,14 @@ end
 mine.seq = ask.seq
 state.in_flight = state.in_flight + ask.held - mine.held
 mine.held = ask.held
+for _, member in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now)) do
+  if member ~= me then
+    forget(member, load(member))
+  end
+end
+call('ZREMRANGEBYSCORE', WAITING, '-inf', now)
 
 -- The sliding window ----------------------------------------------------------------------------------------------
-
 local size = ask.window / ask.buckets
 local current, first = floor(now / size), floor((now - ask.window) / size)
 
@@ -119,17 +114,13 @@ local function count(bucket, requests, tokens)
   state.requests, state.tokens = state.requests + requests, state.tokens + tokens
 end
 
-local function count_mine(bucket, requests, tokens)
-  count(bucket, requests, tokens)
-  mine.requests, mine.tokens = max(0, mine.requests + requests), max(0, mine.tokens + tokens)
-end
-
 if ask.use_seq > mine.use_seq then -- else it is repeated, because an answer was lost
   mine.use_seq = ask.use_seq
   for _, use in ipairs(ask.use) do -- sent without leave, or billed otherwise than asked for
     local bucket = floor((now - use[1]) / size)
     if bucket >= state.oldest then
-      count_mine(min(bucket, current), use[2], use[3])
+      count(min(bucket, current), use[2], use[3])
+      mine.requests, mine.tokens = max(0, mine.requests + use[2]), max(0, mine.tokens + use[3])
     end
   end
 end
@@ -150,7 +141,6 @@ local function free_at(kind, most)
 end
 
 -- Limits ----------------------------------------------------------------------------------------------------------
-
 for kind, limit in pairs(ask.stated) do -- the lowest counts
   local valid = now < (state['stated_until:' .. kind] or 0)
   if not valid or limit <= state['stated:' .. kind] then
@@ -187,7 +177,6 @@ for _, kind in ipairs(KINDS) do
 end
 
 -- Who may go ------------------------------------------------------------------------------------------------------
-
 -- A member's use, and what one request of `tokens` adds to it: as a part of the limit that is nearest.
 local only_slots = limits.requests == huge and limits.tokens == huge
 
@@ -274,7 +263,6 @@ end
 local asks_in = wait and (wait > 0 and max(POLL, min(wait, LONGEST_POLL)) or poll()) or 0
 
 -- What is kept, and the answer --------------------------------------------------------------------------------------
-
 if ask.leave then
   forget(me, mine)
 else
@@ -285,9 +273,7 @@ else
   else
     call('ZREM', WAITING, me)
   end
-  call('HSET', MEMBERS, me, cjson.encode({ mine.seq, mine.use_seq, mine.held, mine.requests, mine.tokens,
-    mine.at, mine.want, mine.head }))
-  call('ZADD', LEASES, now + ask.lease, me)
+  save(me, mine)
 end
 local changed = {}
 for name, value in pairs(state) do
@@ -299,23 +285,14 @@ end
 if #changed > 0 then
   call('HSET', STATE, unpack(changed))
 end
-call('PEXPIRE', STATE, KEEP)
-call('PEXPIRE', MEMBERS, KEEP)
-call('PEXPIRE', LEASES, KEEP)
+for index = 1, 3 do
+  call('PEXPIRE', KEYS[index], KEEP)
+end
 
 local known = {}
 for kind, limit in pairs(limits) do
   known[kind] = limit < huge and limit or nil
 end
-return cjson.encode({
-  epoch = state.epoch,
-  granted = granted,
-  wait = wait and ceil(wait) or 0,
-  asks_in = ceil(asks_in),
-  requests = state.requests,
-  tokens = state.tokens,
-  in_flight = state.in_flight,
-  members = call('ZCARD', LEASES),
-  waiting = call('ZCARD', WAITING),
-  limits = known,
-})
+return cjson.encode({ epoch = state.epoch, granted = granted, wait = wait and ceil(wait) or 0, asks_in = ceil(asks_in),
+  requests = state.requests, tokens = state.tokens, in_flight = state.in_flight, members = call('ZCARD', LEASES),
+  waiting = call('ZCARD', WAITING), limits = known })
