@@ -599,10 +599,15 @@ def test_all_tasks_of_a_loop_cancelled_leave_nobody_waiting(server: RedisServer,
     async def main() -> None:
         async with stores(limits_of(server.url), scope, RateLimit(concurrency=1)) as (store,):
             await permit_of(store)
-            mine = asyncio.current_task()
-            asyncio.get_running_loop().call_later(
-                0.1, lambda: [task.cancel() for task in asyncio.all_tasks() if task is not mine]
-            )
+            mine, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+            def cancel_others() -> None:
+                for task in asyncio.all_tasks(loop):
+                    if task is not mine:
+                        task.cancel()
+                loop.call_later(0.05, cancel_others)
+
+            loop.call_later(0.1, cancel_others)
             assert (await permit_of(store)).local
 
     asyncio.run(main())
