@@ -37,7 +37,7 @@ $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group check \
-		--editable '.[demo,eval,langchain,aiohttp,parquet]'
+		--editable '.[demo,eval,langchain,aiohttp,parquet,redis]'
 	@touch $@
 
 demo: $(INSTALLED)
