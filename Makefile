@@ -1,5 +1,8 @@
 # `make demo` and `make test` build what they need in .venv, and are quick when run again.
 
+# Where this is set, each of the hundreds of programs that the tests start compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -34,7 +37,7 @@ $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group check \
-		--editable '.[demo,eval,langchain,aiohttp,parquet]'
+		--editable '.[demo,eval,langchain,aiohttp,parquet,redis]'
 	@touch $@
 
 demo: $(INSTALLED)

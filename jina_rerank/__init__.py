@@ -5,7 +5,7 @@ Await `RerankClient`, or call `SyncRerankClient`; everything raised is a `Rerank
 
 from ._version import __version__
 from .client import RerankClient
-from .documents import ImageDocument, TextDocument
+from .documents import Document, ImageDocument, TextDocument
 from .errors import (
     APIConnectionError,
     APIStatusError,
@@ -27,11 +27,12 @@ from .errors import (
     UnprocessableEntityError,
 )
 from .limits import RateLimit
-from .models import RerankOutcome, RerankRequest, RerankResponse, Usage
+from .models import BatchProgress, RerankOutcome, RerankRequest, RerankResponse, Usage
 from .results import RerankResult
 from .retry import RetryPolicy
 from .streams import RerankStream, SyncRerankStream
 from .sync import SyncRerankClient
+from .totals import Totals
 
 __all__ = [
     "APIConnectionError",
@@ -39,9 +40,11 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchProgress",
     "ClientClosedError",
     "ConfigurationError",
     "DeadlineExceededError",
+    "Document",
     "ImageDocument",
     "InsufficientBalanceError",
     "InvalidRequestError",
@@ -63,6 +66,7 @@ __all__ = [
     "SyncRerankClient",
     "SyncRerankStream",
     "TextDocument",
+    "Totals",
     "UnprocessableEntityError",
     "Usage",
     "__version__",

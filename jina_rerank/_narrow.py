@@ -1,7 +1,11 @@
-"""`isinstance` for values of unknown origin, in a form whose result every type checker takes as fully known."""
+"""Checks for values of unknown origin: `isinstance` in a form that every type checker follows, and whole numbers."""
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Annotated, Any, SupportsIndex, TypeAlias, TypeGuard, cast
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
@@ -27,3 +31,24 @@ def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
 def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether it is a sequence of any kind."""
     return isinstance(value, Sequence)
+
+
+def as_integer(value: object) -> int | None:
+    """Return what counts as an integer, such as numpy's, as an int; None for anything else, bool included."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        return None
+
+
+def _checked_integer(value: object) -> int:
+    number = as_integer(value)
+    if number is None:
+        raise PydanticCustomError("int_type", "expected an integer, got {kind}", {"kind": type(value).__name__})
+    return number
+
+
+PositiveInteger: TypeAlias = Annotated[int, BeforeValidator(_checked_integer), Field(ge=1)]
+"""A field of a pydantic model that counts something."""

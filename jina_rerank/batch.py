@@ -1,7 +1,7 @@
 """One batch of requests on one event loop: bounded workers between what is read and what is taken."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
@@ -9,10 +9,11 @@ import anyio
 from ._stack.connections import CLOSING_SECONDS
 from ._stack.detached import DetachedTasks
 from .core import Core
-from .errors import ClientClosedError, ConfigurationError, InvalidRequestError, RerankError
-from .models import BatchProgress, RerankOutcome, RerankRequest
+from .documents import Document
+from .errors import ClientClosedError, ConfigurationError, RerankError
+from .models import AnyRequest, BatchProgress, RerankOutcome
 
-R = TypeVar("R", bound=RerankRequest)
+R = TypeVar("R", bound=AnyRequest)
 
 READ_AHEAD: Final = 4
 """Requests whose outcomes are not yet taken, at the most, for each worker: enough for the workers to go on while one
@@ -25,6 +26,7 @@ class Batch(Generic[R]):
     Args:
         core: What carries the requests out.
         requests: What to read, in one task and no faster than outcomes are taken; None if requests are `put`.
+        key: Gives the document of each object in a request's `documents`; None if they are documents themselves.
         workers: How many requests are carried out at once.
         ordered: Whether outcomes are handed over in the order of their requests, or as they come.
 
@@ -33,17 +35,24 @@ class Batch(Generic[R]):
     """
 
     def __init__(
-        self, core: Core, requests: AsyncIterable[R] | Iterable[R] | None, *, workers: int, ordered: bool
+        self,
+        core: Core,
+        requests: AsyncIterable[R] | Iterable[R] | None,
+        *,
+        key: Callable[[Any], Document] | None,
+        workers: int,
+        ordered: bool,
     ) -> None:
         self.progress: BatchProgress = BatchProgress(0, 0, 0, 0.0)
         self.tasks: DetachedTasks = DetachedTasks(core.here())
         self._core = core
+        self._key = key
         self._most_workers = workers
         self._ordered = ordered
         self._workers = 0
         self._queue: deque[tuple[int, R]] = deque()
         # By their places in the order of delivery. None is a place without an outcome: its worker failed.
-        self._finished: dict[int, RerankOutcome[R] | None] = {}
+        self._finished: dict[int, RerankOutcome[R, Any] | None] = {}
         self._completed = 0
         self._taken = 0
         self._read = 0
@@ -81,7 +90,7 @@ class Batch(Generic[R]):
         if self._error is None:
             self._error = error
 
-    def take_ready(self) -> RerankOutcome[R] | None:
+    def take_ready(self) -> RerankOutcome[R, Any] | None:
         """The next outcome, if it is there."""
         while self._taken in self._finished:
             outcome = self._finished.pop(self._taken)
@@ -94,7 +103,7 @@ class Batch(Generic[R]):
                 return outcome
         return None
 
-    async def take(self) -> RerankOutcome[R] | None:
+    async def take(self) -> RerankOutcome[R, Any] | None:
         """The next outcome, waited for; None when all are taken, or the batch is closed.
 
         Raises:
@@ -162,9 +171,9 @@ class Batch(Generic[R]):
         finally:
             self._workers -= 1
 
-    async def _outcome(self, index: int, request: R) -> RerankOutcome[R] | None:
+    async def _outcome(self, index: int, request: R) -> RerankOutcome[R, Any] | None:
         try:
-            call = self._core.open(_checked(request, index))
+            call = self._core.open(request, index, self._key)
             call.wire.tally.patient = True
             return RerankOutcome(index, request, response=await self._core.perform(call))
         except RerankError as error:
@@ -179,7 +188,7 @@ class Batch(Generic[R]):
             self.end(error)
             return None
 
-    def _finish(self, index: int, outcome: RerankOutcome[R] | None) -> None:
+    def _finish(self, index: int, outcome: RerankOutcome[R, Any] | None) -> None:
         self._finished[index if self._ordered else self._completed] = outcome
         self._completed += 1
         self._arrived.set()
@@ -194,13 +203,6 @@ class Batch(Generic[R]):
 
 def _cut_short() -> ClientClosedError:
     return ClientClosedError("the client was closed, or the event loop ended, before the request was ranked")
-
-
-def _checked(request: Any, index: int) -> RerankRequest:
-    if isinstance(request, RerankRequest):
-        return request
-    kind = type(request).__name__
-    raise InvalidRequestError(f"requests[{index}]: expected a RerankRequest, got {kind}; RerankRequest(query=..., ...)")
 
 
 async def _each(requests: Iterable[R]) -> AsyncGenerator[R]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
-from .errors import ConfigurationError, InvalidRequestError, RerankError
-from .models import BatchProgress, RerankOutcome, RerankRequest, build_request
+from .errors import ConfigurationError, InvalidRequestError
+from .models import BatchProgress, RerankOutcome, build_request
 from .streams import OnProgress, RerankStream, SyncRerankStream
 from .sync import SyncRerankClient
 from .totals import Totals
@@ -56,7 +56,7 @@ class Reranker:
         self._top_n = top_n
         self._id = uuid4().hex
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[Any, Any]) -> dict[str, Any]:
         """The batch with three more columns: what `rerank_many` made of each row, all rows at once.
 
         Args:
@@ -90,21 +90,17 @@ class Reranker:
         return client if client is not None else _clients.setdefault(self._id, self._make_client())
 
     def _rows(self, queries: Iterable[Any], documents: Iterable[Any]) -> Iterator[tuple[list[int], list[float], Any]]:
-        built = [self._built(query, candidates) for query, candidates in zip(queries, documents, strict=True)]
-        with self.client.rerank_many([request for request in built if isinstance(request, RerankRequest)]) as outcomes:
-            for request in built:
-                outcome = next(outcomes) if isinstance(request, RerankRequest) else None
-                if outcome is not None and outcome.response is not None:
+        requests = [
+            {"query": query, "documents": candidates, "top_n": self._top_n}
+            for query, candidates in zip(queries, documents, strict=True)
+        ]
+        with self.client.rerank_many(requests) as outcomes:
+            for outcome in outcomes:
+                if outcome.response is None:
+                    yield [], [], str(outcome.error)
+                else:
                     results = outcome.response.results
                     yield [result.index for result in results], [result.relevance_score for result in results], None
-                else:
-                    yield [], [], str(request if outcome is None else outcome.error)
-
-    def _built(self, query: Any, documents: Any) -> RerankRequest | RerankError:
-        try:
-            return build_request(query=query, documents=documents, top_n=self._top_n)
-        except InvalidRequestError as error:
-            return error
 
 
 _clients: Final[dict[str, SyncRerankClient]] = {}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ._narrow import is_mapping, is_sequence
 from .catalog import find_model
 from .documents import Document, Query, is_image, not_blank, wire_documents, wire_query
 from .errors import InvalidRequestError
@@ -47,6 +48,8 @@ def open_call(
     Raises:
         InvalidRequestError: They break a rule.
     """
+    _check_order(query, documents)
+    check_key(key)
     items: tuple[T, ...] = listed(documents)
     request = build_request(
         query=query,
@@ -61,24 +64,82 @@ def open_call(
         deadline = options.deadline
     else:
         check_seconds("deadline", deadline, InvalidRequestError)
-    return as_call(request, items, key=key, deadline=deadline, options=options, hosted=hosted)
+    given = items if key is None else [key(item) for item in items]
+    return _call(request, items, given, deadline=deadline, options=options, hosted=hosted)
 
 
-def as_call(
+def _check_order(query: object, documents: object) -> None:
+    """Refuse swapped arguments, in words that say so."""
+    if isinstance(documents, str) and is_sequence(query) and not isinstance(query, str):
+        kind = type(query).__name__
+        raise InvalidRequestError(f"query, documents: they look swapped: the query is a {kind}, the documents a str")
+
+
+def check_key(key: object) -> None:
+    """Refuse a `key` that is no function, such as the name of a field.
+
+    Raises:
+        InvalidRequestError: It is neither a function nor None.
+    """
+    if key is not None and not callable(key):
+        way_out = f"; pass key=lambda d: d[{key!r}]" if isinstance(key, str) else ""
+        kind = type(key).__name__
+        raise InvalidRequestError(f"key: expected a function that gives the document of an object, got {kind}{way_out}")
+
+
+def open_request(
+    request: object, position: int, *, key: Callable[[Any], Document] | None, options: Options, hosted: bool
+) -> Call[Any]:
+    """A call from what `rerank_many` was given at a position: a RerankRequest, or a mapping with its fields.
+
+    Raises:
+        InvalidRequestError: It breaks a rule, or `key` raised an exception.
+    """
+    checked, items = _checked(request, position)
+    try:
+        given = items if key is None else tuple(map(key, items))
+    except Exception as error:  # noqa: BLE001  # of the caller's function, for one request of many
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        return _call(checked, items, given, deadline=options.deadline, options=options, hosted=hosted)
+    raise InvalidRequestError(f"documents: key= raised {reason}")
+
+
+def _checked(request: object, position: int) -> tuple[RerankRequest, tuple[Any, ...]]:
+    """A request that is checked but for its documents, and these."""
+    if isinstance(request, RerankRequest):
+        return request, tuple(request.documents)
+    if not is_mapping(request):
+        kind = type(request).__name__
+        raise InvalidRequestError(
+            f"requests[{position}]: expected a RerankRequest or a mapping with its fields, got {kind}; "
+            "RerankRequest(query=..., documents=...)"
+        )
+    fields = dict(request)
+    for name in fields:
+        if name not in RerankRequest.model_fields:
+            raise InvalidRequestError(
+                f"{name}: no field of a RerankRequest; for fields of your own make a subclass of RerankRequest"
+            )
+    items = listed(fields["documents"]) if "documents" in fields else ()
+    return build_request(**(fields | {"documents": ()} if items else fields)), items
+
+
+def _call(
     request: RerankRequest,
     items: Sequence[T],
+    given: Sequence[object],
     *,
-    key: Callable[[T], Document] | None = None,
     deadline: float | None,
     options: Options,
     hosted: bool,
 ) -> Call[T]:
-    """A call from a request that is checked but for its documents, for which `items` are taken.
+    """A call from a request that is checked but for its documents: `given` for the caller's `items`.
 
     Raises:
         InvalidRequestError: A document is none, or the hosted API is known to refuse the request.
     """
-    wire = wire_documents(items if key is None else [key(item) for item in items])
+    wire = wire_documents(given)
     sent = not_blank(wire)
     call = Call(
         documents=items,
@@ -107,10 +168,12 @@ def _check_against_catalogue(wire: WireRequest) -> None:
         return
     wire.model = model.name  # the API takes the name without a prefix
     if model.replaced_by is not None:
-        # Five frames up: this function, as_call, open_call, the client's method, and its caller.
+        # Five frames up: this function, _call, open_call, the client's method, and its caller.
         warnings.warn(f"{model.name} is deprecated by Jina; use {model.replaced_by}", DeprecationWarning, stacklevel=5)
-    if not model.images and (is_image(wire.query) or any(map(is_image, wire.documents))):
-        raise InvalidRequestError(f"documents: {model.name} reads no images; use jina-reranker-m0, or send texts")
+    if not model.images:
+        for field, parts in (("query", [wire.query]), ("documents", wire.documents)):
+            if any(map(is_image, parts)):
+                raise InvalidRequestError(f"{field}: {model.name} reads no images; use jina-reranker-m0, or send text")
 
 
 def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:

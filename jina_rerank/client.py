@@ -1,20 +1,20 @@
 """RerankClient: the client for asyncio and trio."""
 
-import copy
 import ssl
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pydantic import SecretStr
 
+from ._base import BaseClient
 from .call import open_call
 from .catalog import Scoring
 from .core import Core
-from .documents import Document, ImageDocument, Query, TextDocument
+from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
 from .endpoint import as_secret
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse
+from .models import AnyRequest, RerankResponse
 from .options import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
@@ -22,22 +22,20 @@ from .options import (
     DEFAULT_TIMEOUT,
     ClientDefault,
     Fallback,
-    OptionOverrides,
     TransportName,
 )
 from .retry import RetryPolicy
 from .streams import OnProgress, RerankStream
-from .totals import Totals
 
 if TYPE_CHECKING:
     import httpx
 
 D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
-R = TypeVar("R", bound=RerankRequest)
+R = TypeVar("R", bound=AnyRequest)
 T = TypeVar("T")
 
 
-class RerankClient:
+class RerankClient(BaseClient):
     """A client for the Jina Rerank API, and for servers that speak its wire, on asyncio and trio.
 
     One client serves any number of concurrent calls, from any number of event loops. It opens connections when they
@@ -129,7 +127,7 @@ class RerankClient:
     async def rerank(
         self,
         query: Query,
-        documents: Sequence[D],
+        documents: SequenceNotStr[D],
         *,
         key: None = None,
         model: str | None = None,
@@ -144,7 +142,7 @@ class RerankClient:
     async def rerank(
         self,
         query: Query,
-        documents: Sequence[T],
+        documents: SequenceNotStr[T],
         *,
         key: Callable[[T], Document],
         model: str | None = None,
@@ -155,10 +153,27 @@ class RerankClient:
         extra_body: Mapping[str, Any] | None = None,
     ) -> RerankResponse[T]: ...
 
+    # For mypy, which takes `object` for D where an inline list mixes texts and images. With any other return type it
+    # would find `documents: list[Any]` ambiguous.
+    @overload
     async def rerank(
         self,
         query: Query,
-        documents: Sequence[Any],
+        documents: SequenceNotStr[Mixed],
+        *,
+        key: None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[Any]: ...
+
+    async def rerank(
+        self,
+        query: Query,
+        documents: SequenceNotStr[Any],
         *,
         key: Callable[[Any], Document] | None = None,
         model: str | None = None,
@@ -208,14 +223,37 @@ class RerankClient:
         )
         return await self.core.perform(call)
 
+    @overload
     def rerank_many(
         self,
         requests: Iterable[R] | AsyncIterable[R],
         *,
+        key: None = None,
         max_concurrency: int | None = None,
         ordered: bool = True,
         progress: OnProgress | None = None,
-    ) -> RerankStream[R]:
+    ) -> RerankStream[R]: ...
+
+    @overload
+    def rerank_many(
+        self,
+        requests: Iterable[R] | AsyncIterable[R],
+        *,
+        key: Callable[[Any], Document],
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> RerankStream[R, Any]: ...
+
+    def rerank_many(
+        self,
+        requests: Iterable[R] | AsyncIterable[R],
+        *,
+        key: Callable[[Any], Document] | None = None,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> RerankStream[R, Any]:
         """Ranks any number of requests, several at once, as the outcomes are iterated over.
 
         Requests are read lazily, at most four times `max_concurrency` further than outcomes are taken: ten million of
@@ -223,8 +261,11 @@ class RerankClient:
         begins when it is its turn.
 
         Args:
-            requests: The requests, or a generator that makes them, also an async one. Each comes back in its outcome
-                as it is, so that a subclass can carry an id. A plain iterable that waits stops the event loop.
+            requests: RerankRequests or mappings with their fields, or a generator that makes them, also an async
+                one. Each comes back in its outcome as it is, so that a subclass of RerankRequest can carry an id. A
+                blocking iterable blocks the event loop.
+            key: Gives the document of each object in the `documents` of a request, as in `rerank`. If it raises an
+                exception, that request has an InvalidRequestError in its outcome.
             max_concurrency: How many are carried out at once; None, or a number above the client's, is the client's:
                 the lower of its `max_concurrency` and its `rate_limit`'s, or 100 where neither is stated.
             ordered: True gives the outcomes in the order of the requests, False as they are ready.
@@ -239,39 +280,9 @@ class RerankClient:
         Iterating raises what `requests` raises, and ClientClosedError if the client is closed, after the outcomes of
         all that was read before.
         """
-        return RerankStream(self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
-
-    def estimate_tokens(self, request: RerankRequest) -> int:
-        """About how many tokens a request will be billed for, told from its bytes before it is sent.
-
-        Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
-        """
-        return self.core.estimate_tokens(request)
-
-    @property
-    def totals(self) -> Totals:
-        """What the calls of this client and its clones have cost so far."""
-        return self.core.totals
-
-    def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
-        """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
-
-        What is left out stays as it is; headers are added to those there are. Closing a clone closes nothing.
-
-        Raises:
-            ConfigurationError: A value breaks a rule.
-        """
-        clone = copy.copy(self)
-        clone.core = self.core.with_options(options)
-        return clone
-
-    @classmethod
-    def over(cls, core: Core) -> Self:
-        """A client over a core that is there already: for this package's own adapters."""
-        client = object.__new__(cls)
-        client.core = core
-        return client
+        return RerankStream(
+            self.core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
+        )
 
     async def aclose(self) -> None:
         """Closes the client: calls in flight on this event loop end with ClientClosedError, and so do later ones."""
@@ -284,6 +295,3 @@ class RerankClient:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}{getattr(self, 'core', '(not made)')!r}"

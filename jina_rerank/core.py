@@ -5,7 +5,7 @@ import platform
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 
 from pydantic import SecretStr
 
@@ -20,20 +20,22 @@ from ._stack.splitting import with_parts
 from ._stack.timing import with_deadline, with_timeout
 from ._stack.transports import transport_opener
 from ._version import __version__
-from .call import Call, as_call, respond
+from .call import Call, open_request, respond
 from .catalog import DEFAULT_MODEL, Scoring
 from .documents import Document
 from .endpoint import Endpoint, check_headers, resolve_endpoint
-from .errors import ClientClosedError, InvalidRequestError, RerankError
+from .errors import ClientClosedError, ConfigurationError, InvalidRequestError, RerankError
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse
-from .options import Fallback, OptionOverrides, Options, TransportName
+from .models import AnyRequest, RerankResponse
+from .options import Fallback, LocalOptions, OptionOverrides, Options, TransportName, check_flag, local_options
 from .retry import RetryPolicy, RetryQuota
 from .tokens import estimate_tokens
 from .totals import Account, Totals, list_price
 
 if TYPE_CHECKING:
     import httpx
+
+    from .emulator.scorers import ScoreFunction, Scorer
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class Shared:
 
     endpoint: Endpoint
     connections: Connections
+    scorer: "Scorer | None" = None
+    """What scores in this process; None for a client of a server."""
     account: Account = field(default_factory=Account)
     hedges: HedgeAllowance = field(default_factory=HedgeAllowance)
     incident: Incident = field(default_factory=Incident)
@@ -104,6 +108,8 @@ class Core:
         Raises:
             ConfigurationError: One breaks a rule.
         """
+        check_flag("trust_env", trust_env, ConfigurationError)
+        check_flag("allow_insecure", allow_insecure, ConfigurationError)
         endpoint = resolve_endpoint(api_key, base_url, allow_insecure=allow_insecure, variable=os.getenv)
         options = Options(
             model=DEFAULT_MODEL if model is None else model,
@@ -128,10 +134,32 @@ class Core:
         )
         return cls(Shared(endpoint, Connections(opener)), options, closes=True)
 
+    @classmethod
+    def local(cls, scorer: "str | Scorer | ScoreFunction", options: LocalOptions) -> Self:
+        """The core of a client that ranks in this process.
+
+        Raises:
+            ConfigurationError: The scorer is none, its extra is missing, or an option breaks a rule.
+        """
+        from ._stack.local import LocalTransport, default_scoring, local_endpoint, local_scorer  # noqa: PLC0415  # rarely used
+
+        found = local_scorer(scorer)
+        checked = local_options(found.name, default_scoring(found), options)
+        shared = Shared(local_endpoint(found), Connections(lambda: LocalTransport(found)), found)
+        return cls(shared, checked, closes=True)
+
+    def _attempt(self) -> Send:
+        scorer = self._shared.scorer
+        if scorer is None:
+            headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **self.options.headers})
+            return http_attempt(self._connections, self._endpoint, headers)
+        from ._stack.local import local_attempt  # noqa: PLC0415  # rarely used
+
+        return local_attempt(self._connections, listwise=self.options.scoring == "listwise")
+
     def _composed(self) -> Send:
         options, connections, url = self.options, self._connections, self._endpoint.url
-        headers = SecretHeaders(self._endpoint, {**_OWN_HEADERS, **options.headers})
-        send = http_attempt(connections, self._endpoint, headers)
+        send = self._attempt()
         send = with_timeout(send, options.timeout, url)
         send = with_rate_limit(
             send,
@@ -146,7 +174,16 @@ class Core:
         send = with_retry(send, options.retry, self._shared.quota(options.retry))
         send = with_parts(send, options.max_documents, options.scoring)
         send = with_deadline(send, connections, url)
-        return with_fallback(send, options.fallback, self._shared.incident)
+        send = with_fallback(send, options.fallback, self._shared.incident)
+        return self._named(send)
+
+    def _named(self, send: Send) -> Send:
+        scorer = self._shared.scorer
+        if scorer is None:
+            return send
+        from ._stack.local import with_model  # noqa: PLC0415  # rarely used
+
+        return with_model(send, scorer.name)
 
     @property
     def hosted(self) -> bool:
@@ -167,22 +204,21 @@ class Core:
         """What the calls of this core have cost."""
         return self._shared.account.totals
 
-    def open(self, request: RerankRequest) -> Call[Document]:
-        """The call that a request stands for, with this client's model and deadline.
+    def open(self, request: object, position: int, key: Callable[[Any], Document] | None) -> Call[Any]:
+        """The call that a request of `rerank_many` stands for, with this client's model and deadline.
 
         Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
+            InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
         """
-        deadline, hosted = self.options.deadline, self.hosted
-        return as_call(request, request.documents, deadline=deadline, options=self.options, hosted=hosted)
+        return open_request(request, position, key=key, options=self.options, hosted=self.hosted)
 
-    def estimate_tokens(self, request: RerankRequest) -> int:
+    def estimate_tokens(self, request: AnyRequest, key: Callable[[Any], Document] | None) -> int:
         """About how many tokens a request will be billed for.
 
         Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
+            InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
         """
-        call = self.open(request)
+        call = self.open(request, 0, key)
         if not call.sent:
             return 0
         wire = call.wire

@@ -2,23 +2,24 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from pydantic import BaseModel, field_validator
 
 from ._narrow import is_mapping
 from .errors import InvalidRequestError
 
+T_co = TypeVar("T_co", covariant=True)
+
 WireDocument: TypeAlias = str | dict[str, str]
 """A document as it is sent: a bare string, which every server takes, or `{"image": ...}`."""
 
-_EXPECTED: Final = (
-    'expected a str, a TextDocument, an ImageDocument, or a mapping with a str under "text" or "image"; '
-    "for objects of your own pass key=, as in sorted(key=)"
-)
+_EXPECTED: Final = 'expected a str, a TextDocument, an ImageDocument, or a mapping with a str under "text" or "image"'
+_OWN_OBJECTS: Final = "for objects of your own pass key=, as in sorted(key=)"
 
 
 class TextDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
@@ -56,19 +57,55 @@ class ImageDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
 Document: TypeAlias = str | TextDocument | ImageDocument | Mapping[str, Any]
 """Every form in which a document can be given without `key=`."""
 
+
+class TextMapping(TypedDict):
+    """A mapping that is a document, as it is written inline among others."""
+
+    text: str
+
+
+class ImageMapping(TypedDict):
+    """A mapping that is an image, as it is written inline among others."""
+
+    image: str
+
+
+Mixed: TypeAlias = str | TextDocument | ImageDocument | TextMapping | ImageMapping
+"""The forms of documents in an inline list that mixes them."""
+
+
+class SequenceNotStr(Protocol[T_co]):
+    """A list, a tuple, or any other sequence but a str, whose characters nobody means to rank.
+
+    A str does not fit, because `in` takes nothing but a str there. For type checkers alone.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def __contains__(self, value: object, /) -> bool: ...
+
+    @overload
+    def __getitem__(self, index: int, /) -> T_co: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> Sequence[T_co]: ...
+
+
 Query: TypeAlias = str | TextDocument | ImageDocument
 """Every form in which a query can be given."""
 
 
-def wire_documents(documents: Sequence[object]) -> list[WireDocument]:
-    """The wire form of each document, in order.
+def wire_documents(documents: Sequence[object], *, way_out: str = _OWN_OBJECTS) -> list[WireDocument]:
+    """The wire form of each document, in order; `way_out` is what a caller with objects of another kind can do.
 
     Raises:
         InvalidRequestError: One of them is not a Document; the message names its position.
     """
     if set(map(type, documents)) <= {str}:  # the common case, at the speed of C
         return list(cast(Sequence[str], documents))
-    return [_wire_document(document, f"documents[{position}]") for position, document in enumerate(documents)]
+    return [_wire_document(document, f"documents[{i}]", way_out) for i, document in enumerate(documents)]
 
 
 def wire_query(query: object) -> WireDocument:
@@ -104,7 +141,7 @@ def is_image(document: WireDocument) -> bool:
     return not isinstance(document, str)
 
 
-def _wire_document(document: object, where: str) -> WireDocument:
+def _wire_document(document: object, where: str, way_out: str = _OWN_OBJECTS) -> WireDocument:
     match document:
         case str():
             # A subclass (numpy's, an enum's) is sent as the plain text that it is.
@@ -114,12 +151,12 @@ def _wire_document(document: object, where: str) -> WireDocument:
         case ImageDocument():
             return {"image": document.image}
         case _ if is_mapping(document):
-            return _wire_mapping(document, where)
+            return _wire_mapping(document, where, way_out)
         case _:
-            raise InvalidRequestError(f"{where}: {_EXPECTED}; got {_kind(document)}")
+            raise InvalidRequestError(f"{where}: {_EXPECTED}; {way_out}; got {_kind(document)}")
 
 
-def _wire_mapping(document: Mapping[Any, Any], where: str) -> WireDocument:
+def _wire_mapping(document: Mapping[Any, Any], where: str, way_out: str) -> WireDocument:
     match document.get("text"), document.get("image"):
         case str(text), None:
             return text
@@ -132,7 +169,12 @@ def _wire_mapping(document: Mapping[Any, Any], where: str) -> WireDocument:
         case str(), str():
             raise InvalidRequestError(f'{where}: it has both "text" and "image"; a document is one or the other')
         case _:
-            raise InvalidRequestError(f"{where}: {_EXPECTED}; this mapping has neither")
+            pass
+    for name in ("text", "image"):
+        if name in document:
+            found = f'"{name}" holds {_kind(document[name])}, not a str'
+            raise InvalidRequestError(f'{where}: {found}; leave the document out, or give it a text ("" ranks last)')
+    raise InvalidRequestError(f"{where}: {_EXPECTED}; {way_out}; this mapping has neither{_names(document)}")
 
 
 def _wire_image(value: str) -> str:
@@ -150,6 +192,16 @@ def _wire_image(value: str) -> str:
             "an image is an http or https URL, or its bytes in base64; for a file use ImageDocument.from_file(path)"
         )
     return value
+
+
+_NAMES_SHOWN: Final = 5
+
+
+def _names(mapping: Mapping[Any, Any]) -> str:
+    """The keys of a mapping, as far as a person reads them. Its values stay out of messages."""
+    names = [repr(name)[:40] for name in islice(mapping, _NAMES_SHOWN)]
+    more = ", ..." if len(mapping) > len(names) else ""
+    return f", but {', '.join(names)}{more}" if names else ""
 
 
 def _kind(value: object) -> str:

@@ -58,7 +58,8 @@ def resolve_endpoint(
             the key.
     """
     from_environment = (variable(BASE_URL_VARIABLE) or "").strip()
-    parts = _split(base_url if base_url is not None else from_environment or HOSTED_BASE_URL)
+    given, source = (base_url, "base_url") if base_url is not None else (from_environment, BASE_URL_VARIABLE)
+    parts = _split(HOSTED_BASE_URL if given == "" and base_url is None else given, source)
     hosted = parts.hostname == _HOSTED_HOST
     key = _given_key(api_key)
     if key is None and (hosted or base_url is None):
@@ -66,12 +67,13 @@ def resolve_endpoint(
         key = _checked_key(SecretStr(variable(API_KEY_VARIABLE) or ""), f"the variable {API_KEY_VARIABLE}")
     if hosted and key is None:
         raise ConfigurationError(
-            f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker)",
+            f"api_key: the hosted API needs a key; pass api_key= or set {API_KEY_VARIABLE} (https://jina.ai/reranker). "
+            "Without a key RerankClient.local() ranks in this process, and `jina-rerank serve` on this machine",
             code=MISSING_KEY,
         )
     if key is not None and parts.scheme == "http" and not (allow_insecure or is_loopback(parts.hostname or "")):
         raise ConfigurationError(
-            f"base_url: the key would travel to {parts.hostname} unencrypted; use https://, or accept it with "
+            f"{source}: the key would travel to {parts.hostname} unencrypted; use https://, or accept it with "
             "allow_insecure=True"
         )
     return Endpoint(_rerank_url(parts), key, hosted)
@@ -138,25 +140,34 @@ def _checked_key(key: SecretStr, source: str) -> SecretStr | None:
     return SecretStr(key.get_secret_value().strip())
 
 
-def _split(base_url: object) -> SplitResult:
+def _split(base_url: object, source: str) -> SplitResult:
     if not isinstance(base_url, str):
-        raise ConfigurationError(f"base_url: expected a str, got {type(base_url).__name__}")
+        raise ConfigurationError(f"{source}: expected a str, got {type(base_url).__name__}")
     base_url = base_url.strip()
     # urlsplit drops line breaks and tabs in silence.
     if re.search(r"[\x00-\x20\x7f\\]", base_url):
-        raise ConfigurationError("base_url: it holds white space, a control character or a backslash")
+        raise ConfigurationError(f"{source}: it holds white space, a control character or a backslash")
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port, parts = None, None, SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not host or port == 0:
-        raise ConfigurationError("base_url: expected http:// or https:// and a host, such as " + HOSTED_BASE_URL)
+        found = _shown(base_url) if source == BASE_URL_VARIABLE else ""  # a traceback shows what is in code
+        raise ConfigurationError(f"{source}: expected http:// or https:// and a host, such as {HOSTED_BASE_URL}{found}")
     if "@" in parts.netloc or "?" in base_url or "#" in base_url:
         raise ConfigurationError(
-            "base_url: user info, a query or a fragment are not taken (they end up in logs); pass api_key= or headers="
+            f"{source}: user info, a query or a fragment are not taken (they end up in logs); pass api_key= or headers="
         )
     return parts
+
+
+def _shown(base_url: str) -> str:
+    """Return what a variable holds, and how it was probably meant; nothing if it may be, or have, a secret."""
+    if re.search(r"[@?#]|://", base_url) or not re.search(r"[.:/]|^.{1,15}$", base_url):
+        return ""
+    scheme = "http" if is_loopback(base_url.partition(":")[0].partition("/")[0]) else "https"
+    return f"; it is {base_url!r}: write {scheme}://{base_url}"
 
 
 def _rerank_url(parts: SplitResult) -> str:

@@ -11,7 +11,7 @@
     └── APIStatusError                        the server refused, by HTTP status:
         ├── BadRequestError           400
         ├── AuthenticationError       401
-        ├── InsufficientBalanceError  402, or 403 with the code of an empty balance
+        ├── InsufficientBalanceError  402, or the code of an empty balance
         ├── PermissionDeniedError     403
         ├── NotFoundError             404
         ├── RequestTooLargeError      413
@@ -19,18 +19,19 @@
         ├── RateLimitError            429
         └── ServerError               500 and above
 
-Errors hold plain data alone: no HTTP objects, no key, no documents. They pickle, copy and print safely.
+A code of Jina's API decides the class, whatever the status: gateways change statuses. Errors hold plain data alone: no
+HTTP objects, no key, no documents. They pickle, copy and print safely.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 
 class RerankError(RuntimeError):
     """The root of all errors of this package. An attribute is None where it does not apply."""
 
-    hint: ClassVar[str | None] = None
-    """What to do about it, where the message does not say. It is also a note of the error: tracebacks show it."""
+    hint: str | None = None
+    """What to do about it; None where the message says it. It is also a note of the error: tracebacks show it."""
     message: str
     """What went wrong, in one sentence."""
     status: int | None
@@ -62,7 +63,9 @@ class RerankError(RuntimeError):
         attempts: int | None = None,
         url: str | None = None,
         should_retry: bool | None = None,
+        advised: bool = False,
     ) -> None:
+        """Make an error; `advised` says that its message has the way out, so that the class's hint is left out."""
         super().__init__(message)
         self.message = message
         self.status = status
@@ -73,6 +76,8 @@ class RerankError(RuntimeError):
         self.attempts = attempts
         self.url = url
         self.should_retry = should_retry
+        if advised:
+            self.hint = None
         if self.hint is not None:
             self.add_note(self.hint)
 
@@ -103,7 +108,9 @@ class RerankError(RuntimeError):
 
 def _rebuild(cls: type[RerankError], message: str) -> RerankError:
     # By calling the class: `cls.__new__` alone is not safe for one that is both RuntimeError and TimeoutError.
-    return cls(message)
+    error = cls(message)
+    vars(error).pop("__notes__", None)  # the state that follows has those of the original
+    return error
 
 
 class ConfigurationError(RerankError, ValueError):
@@ -121,25 +128,25 @@ class ClientClosedError(RerankError):
 class DeadlineExceededError(RerankError, TimeoutError):
     """The call's `deadline` passed. If an attempt had failed before, the message says how."""
 
-    hint: ClassVar[str | None] = "Allow more time with deadline=, or find out with `jina-rerank doctor` what is slow."
+    hint = "Allow more time with deadline=, or find out with `jina-rerank doctor` what is slow."
 
 
 class APIConnectionError(RerankError):
     """The request could not be sent, or the answer did not arrive whole."""
 
-    hint: ClassVar[str | None] = "`jina-rerank doctor` looks for what is in the way: the name, a proxy, a certificate."
+    hint = "`jina-rerank doctor` looks for what is in the way: the name, a proxy, a certificate."
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """One attempt took longer than the client's `timeout`."""
 
-    hint: ClassVar[str | None] = "Allow more time with timeout=, or send fewer or shorter documents."
+    hint = "Allow more time with timeout=, or send fewer or shorter documents."
 
 
 class ResponseFormatError(RerankError):
     """The server answered with something that is not a valid rerank answer, and no guess was made."""
 
-    hint: ClassVar[str | None] = "Is there a rerank server at base_url? `jina-rerank doctor` asks it."
+    hint = "Is there a rerank server at base_url? `jina-rerank doctor` asks it."
 
 
 class APIStatusError(RerankError):
@@ -153,15 +160,13 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """401: the key is missing, malformed or unknown."""
 
-    hint: ClassVar[str | None] = "Look at JINA_API_KEY, or api_key=: is the key whole, and still valid?"
+    hint = "Look at JINA_API_KEY, or api_key=: is the key whole, and still valid?"
 
 
 class InsufficientBalanceError(APIStatusError):
-    """402, or 403 with `AUTHZ_INSUFFICIENT_BALANCE`: the key has no tokens left."""
+    """402, or `AUTHZ_INSUFFICIENT_BALANCE` under any status: the key has no tokens left."""
 
-    hint: ClassVar[str | None] = (
-        "Top up the balance of the key, or use another: https://jina.ai/api-dashboard/key-manager"
-    )
+    hint = "Top up the balance of the key, or use another: https://jina.ai/api-dashboard/key-manager"
 
 
 class PermissionDeniedError(APIStatusError):
@@ -171,13 +176,13 @@ class PermissionDeniedError(APIStatusError):
 class NotFoundError(APIStatusError):
     """404: no such endpoint; look at base_url."""
 
-    hint: ClassVar[str | None] = "Look at base_url: it is a server, or the full URL of its rerank route."
+    hint = "Look at base_url: it is a server, or the full URL of its rerank route."
 
 
 class RequestTooLargeError(APIStatusError):
     """413: the server does not take a body of this size."""
 
-    hint: ClassVar[str | None] = "Send fewer documents in one request with max_documents=, or shorter ones."
+    hint = "Send fewer documents in one request with max_documents=, or shorter ones."
 
 
 class UnprocessableEntityError(APIStatusError):
@@ -187,10 +192,10 @@ class UnprocessableEntityError(APIStatusError):
 class RateLimitError(APIStatusError):
     """429: too many requests, tokens or concurrent requests."""
 
-    hint: ClassVar[str | None] = "Let calls wait longer with deadline=, or say with rate_limit= what the key may do."
+    hint = "Let calls wait longer with deadline=, or say with rate_limit= what the key may do."
 
 
 class ServerError(APIStatusError):
     """500 and above: the server, or a proxy before it, failed."""
 
-    hint: ClassVar[str | None] = "Try again later. If it lasts, ask for support, and quote the request_id."
+    hint = "Try again later. If it lasts, ask for support, and quote the request_id."

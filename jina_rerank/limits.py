@@ -1,10 +1,12 @@
 """Limits of a key, for callers who know theirs: requests and tokens per minute, and requests at once."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-_Count = Annotated[int, Field(ge=1)] | None
+from ._narrow import PositiveInteger
+
+_Count = PositiveInteger | None
 
 
 class RateLimit(BaseModel, frozen=True, extra="forbid", strict=True):

@@ -1,8 +1,10 @@
 """What goes into a call and what comes out: the request, and the response generic in the caller's documents."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 
 from pydantic import (
     BaseModel,
@@ -14,10 +16,15 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from ._narrow import is_iterable, is_mapping
+from ._narrow import PositiveInteger, is_iterable, is_mapping, is_sequence
 from .documents import Document, ImageDocument, Query, TextDocument, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
 from .results import RerankResult
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar as TypeVarWithDefault
+else:
+    from typing_extensions import TypeVar as TypeVarWithDefault  # a dependency of pydantic
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -36,21 +43,38 @@ _WAYS_OUT: Final = {
 }
 
 
-_SINGLE: Final = (str, bytes, bytearray, Mapping, BaseModel)
+_GIVE_KEY_TO_MANY: Final = (
+    "for objects of your own give rerank_many mappings with the fields of a RerankRequest, and key=, as in sorted(key=)"
+)
+
+_SINGLE: Final = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
 
 
 def listed(documents: object) -> tuple[Any, ...]:
     """The documents, taken once.
 
     Raises:
-        InvalidRequestError: They are no sequence of documents, but one text, one mapping, or nothing of the kind.
+        InvalidRequestError: They are no sequence of documents, but one text, one mapping, a table, a set, or nothing of
+            the kind.
     """
-    kind = type(documents).__name__
+    expected, kind = "documents: expected a sequence of documents, got", type(documents).__name__
     if isinstance(documents, _SINGLE):
-        raise InvalidRequestError(f"documents: expected a sequence of documents, got one {kind}; put it in a list")
+        raise InvalidRequestError(f"{expected} one {kind}; put it in a list")
+    if isinstance(documents, AbstractSet | MappingView):
+        raise InvalidRequestError(f"{expected} {kind}; make a list of it, whose positions stay what they are")
+    if _is_table(documents):
+        raise InvalidRequestError(
+            f'{expected} a {kind}, which iterates over its column names; pass one column: df["text"].tolist()'
+        )
     if is_iterable(documents):
         return tuple(documents)
-    raise InvalidRequestError(f"documents: expected a sequence of documents, got {kind}")
+    raise InvalidRequestError(f"{expected} {kind}")
+
+
+def _is_table(documents: object) -> bool:
+    """Return whether it is a DataFrame, of whichever library: what has columns as data, and is no plain sequence."""
+    columns = getattr(documents, "columns", None)
+    return columns is not None and not callable(columns) and not is_sequence(documents)
 
 
 class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
@@ -65,11 +89,11 @@ class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
     """The candidates, the caller's own objects. Blank ones rank last."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """The reranker; None means the client's."""
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    top_n: PositiveInteger | None = None
     """How many of the best to return; None means all."""
     return_embeddings: bool | None = None
     """Whether each result carries its document's vector (listwise models)."""
-    max_doc_length: Annotated[int, Field(ge=1)] | None = None
+    max_doc_length: PositiveInteger | None = None
     """Tokens of each document that are scored; None means the model's own limit."""
     extra_body: Mapping[str, Any] | None = None
     """Fields to send that only your server knows."""
@@ -77,7 +101,7 @@ class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
     @model_validator(mode="after")
     def _is_sendable(self) -> Self:
         wire_query(self.query)
-        wire_documents(self.documents)
+        wire_documents(self.documents, way_out=_GIVE_KEY_TO_MANY)
         taken = ", ".join(sorted(_OWN_FIELDS.intersection(self.extra_body or ())))
         if taken:
             raise InvalidRequestError(f"extra_body: {taken} cannot be set here; use the argument of that name")
@@ -144,6 +168,30 @@ class RerankResponse(Generic[T_co]):
         """The ranked documents alone, best first."""
         return [result.document for result in self.results]
 
+    @property
+    def scores(self) -> list[float]:
+        """The scores alone, best first."""
+        return [result.relevance_score for result in self.results]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __bool__(self) -> bool:
+        """Return True, also for an empty ranking: `if outcome.response` asks whether there is a response."""
+        return True
+
+    def __iter__(self) -> Iterator[RerankResult[T_co]]:
+        return iter(self.results)
+
+    @overload
+    def __getitem__(self, position: int) -> RerankResult[T_co]: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[RerankResult[T_co]]: ...
+
+    def __getitem__(self, position: int | slice) -> RerankResult[T_co] | Sequence[RerankResult[T_co]]:
+        return self.results[position]
+
     def _repr_html_(self) -> str:
         """The ranking as a notebook shows it."""
         from ._html import ranking_html  # noqa: PLC0415  # for notebooks alone
@@ -181,21 +229,35 @@ class RerankResponse(Generic[T_co]):
         return cast(dict[str, Any], to_jsonable_python(data, fallback=str, bytes_mode="base64"))
 
 
-R = TypeVar("R", bound=RerankRequest)
+AnyRequest: TypeAlias = RerankRequest | Mapping[str, Any]
+"""What `rerank_many` takes: a request, or a mapping with its fields."""
+
+R = TypeVar("R", bound=AnyRequest)
+T = TypeVarWithDefault("T", default=Document)
 
 
 @dataclass(frozen=True, slots=True)
-class RerankOutcome(Generic[R]):
+class RerankOutcome(Generic[R, T]):
     """What became of one request of `rerank_many`: a response, or the error that it ended with."""
 
     index: int
     """The request's position in the order in which they were read, from 0."""
     request: R
     """The caller's own object."""
-    response: RerankResponse[Document] | None = None
+    response: RerankResponse[T] | None = None
     """The ranking; None if it failed."""
     error: RerankError | None = None
     """Why there is no ranking; None if there is one."""
+
+    def unwrap(self) -> RerankResponse[T]:
+        """Return the response.
+
+        Raises:
+            RerankError: The error that the request ended with.
+        """
+        if self.response is None:
+            raise self.error or RerankError("the outcome has neither a response nor an error")
+        return self.response
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as data that `json.dumps` takes, with the fields of the request and of the response."""
@@ -225,7 +287,10 @@ def error_fields(error: RerankError | None) -> dict[str, Any] | None:
     """An error as data that `json.dumps` takes."""
     if error is None:
         return None
-    return {"type": type(error).__name__, **{name: value for name, value in vars(error).items() if name[0] != "_"}}
+    return {
+        "type": type(error).__name__,
+        **{name: value for name, value in vars(error).items() if name[0] != "_" and name != "hint"},
+    }
 
 
 def _shown(document: object) -> object:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self, TypeAlias, TypedDict, get_args
 
+from ._narrow import as_integer
 from .catalog import DEFAULT_MODEL, Scoring
 from .endpoint import check_headers
 from .errors import ConfigurationError, RerankError
@@ -42,19 +43,29 @@ class ClientDefault(enum.Enum):
 CLIENT_DEFAULT: Final = ClientDefault.CLIENT_DEFAULT
 
 
-class OptionOverrides(TypedDict, total=False):
-    """What `with_options` takes; what is absent stays as it is."""
+class LocalOptions(TypedDict, total=False):
+    """The options of `RerankClient.local`: all that are not about a server."""
 
     timeout: float | None
     deadline: float | None
     retry: RetryPolicy
+    max_concurrency: int | None
+    max_documents: int
+    scoring: Scoring | None
+    hedge_after: float | None
+    fallback: Fallback | None
+
+
+class OptionOverrides(LocalOptions, total=False):
+    """The options of `with_options`; what is absent stays as it is."""
+
     model: str
     headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How calls are made. The last of them are settled for all clones.
+    """How calls are made. A clone may change them, but for `rate_limit`.
 
     Raises:
         ConfigurationError: A value breaks a rule.
@@ -80,17 +91,46 @@ class Options:
         check_seconds("deadline", self.deadline, ConfigurationError)
         check_seconds("hedge_after", self.hedge_after, ConfigurationError)
         _check_rate_limit(self.rate_limit)
-        _check_count("max_concurrency", self.max_concurrency)
-        _check_count("max_documents", self.max_documents, optional=False)
+        object.__setattr__(self, "max_documents", as_count("max_documents", self.max_documents, ConfigurationError))
+        if self.max_concurrency is not None:
+            most = as_count("max_concurrency", self.max_concurrency, ConfigurationError, ", or None for no limit")
+            object.__setattr__(self, "max_concurrency", most)
         _check_word("scoring", self.scoring, get_args(Scoring))
         _check_word("fallback", self.fallback, get_args(Fallback))
 
     def overridden(self, overrides: OptionOverrides, *, has_key: bool) -> Self:
         """These options with some changed. Headers are added to those there are."""
+        _check_names(overrides, OptionOverrides, "with_options")
         headers = {**self.headers, **check_headers(overrides.get("headers", {}), has_key=has_key)}
         changed = OptionOverrides(**overrides)
         changed["headers"] = headers
         return replace(self, **changed)
+
+
+def local_options(scorer_name: str, scoring: Scoring | None, given: LocalOptions) -> Options:
+    """Return the options of a local client, whose only model is its scorer.
+
+    Raises:
+        ConfigurationError: One is about a server, or a value breaks a rule.
+    """
+    _check_names(given, LocalOptions, "local")
+    options = Options(scorer_name, DEFAULT_TIMEOUT, DEFAULT_DEADLINE, RetryPolicy(), {}, scoring=scoring)
+    return replace(options, **given)
+
+
+def _check_names(given: Mapping[str, object], known: type, method: str) -> None:
+    names = list(known.__annotations__)
+    for name in given:
+        if name not in names:
+            raise ConfigurationError(
+                f"{name}: {method}() does not take it, but {', '.join(names)}; give the others to RerankClient()"
+            )
+
+
+def check_flag(name: str, value: object, error: type[RerankError]) -> None:
+    """Refuse, with `error`, what is neither True nor False: a word such as "false" would count as true."""
+    if not isinstance(value, bool):
+        raise error(f"{name}: expected True or False, got {type(value).__name__}")
 
 
 def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
@@ -103,12 +143,12 @@ def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
-def _check_count(name: str, value: object, *, optional: bool = True) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        way_out = ", or None for no limit" if optional else ""
-        raise ConfigurationError(f"{name}: expected a positive integer{way_out}; got {value!r}")
+def as_count(name: str, value: object, error: type[RerankError], way_out: str = "") -> int:
+    """Return a count as an int, since numpy's integers are taken too; refuse, with `error`, what is none."""
+    number = as_integer(value)
+    if number is None or number < 1:
+        raise error(f"{name}: expected a positive integer{way_out}; got {value!r}")
+    return number
 
 
 def _check_model(value: object) -> None:

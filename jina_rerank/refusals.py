@@ -1,7 +1,7 @@
 """An answer that is not success, to the error it means. Pure, as wire.py is.
 
 Every envelope in use is read: Jina's flat and nested ones, its 422 with `errors`, FastAPI's list, OpenAI's
-`{"error": {...}}`, a bare string, a gateway's page of HTML, and nothing at all.
+`{"error": {...}}`, Jina's inside a gateway's message, a bare string, a gateway's page of HTML, and nothing at all.
 """
 
 import math
@@ -11,6 +11,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from html import unescape
 from http import HTTPStatus
+from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from .errors import (
     ServerError,
     UnprocessableEntityError,
 )
+from .retry import RETRIED_STATUSES
 
 _CLASSES: Final[Mapping[int, type[APIStatusError]]] = {
     400: BadRequestError,
@@ -40,11 +42,31 @@ _CLASSES: Final[Mapping[int, type[APIStatusError]]] = {
     422: UnprocessableEntityError,
     429: RateLimitError,
 }
-_EMPTY_BALANCE: Final = "AUTHZ_INSUFFICIENT_BALANCE"
+# The status that Jina's API sends with each of its codes. Where a gateway passes the code on under another status, the
+# code says what happened.
+_STATUS_OF_CODE: Final[Mapping[str, int]] = {
+    "INPUT_MODEL_NOT_FOUND": 400,
+    "INPUT_TOKEN_LIMIT_EXCEEDED": 400,
+    "AUTH_MISSING_API_KEY": 401,
+    "AUTH_INVALID_API_KEY": 401,
+    "AUTH_INVALID_FORMAT": 401,
+    "AUTHZ_INSUFFICIENT_BALANCE": 402,  # 403 at the API, which has an error of its own here
+    "AUTHZ_RESOURCE_LIMIT_EXCEEDED": 403,
+    "RESOURCE_NOT_FOUND": 404,
+    "CONFLICT_RESOURCE_BUSY": 409,
+    "RATE_REQUEST_LIMIT_EXCEEDED": 429,
+    "RATE_TOKEN_LIMIT_EXCEEDED": 429,
+    "RATE_CONCURRENCY_LIMIT_EXCEEDED": 429,
+    "RATE_IP_LIMIT_EXCEEDED": 429,
+    "INTERNAL_ERROR": 500,
+    "SERVICE_UNAVAILABLE": 503,
+    "SERVICE_TIMEOUT": 504,
+}
 # A server's text may repeat what was sent; an error is no place for whole documents.
 _LONGEST_MESSAGE: Final = 500
 # Above it a number is no code; and Python refuses to print integers of more than 4,300 digits.
 _LARGEST_CODE: Final = 10**9
+_NO_CODE: Final = re.compile("None|[1-5][0-9][0-9]")
 # Strict on purpose: float() would also take "inf", "1_000" and digits of other scripts.
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 
@@ -64,41 +86,73 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, url: str, n
         headers: The answer's headers, names in lower case.
         body: The answer's body.
         url: The endpoint, for the error.
-        now: Seconds since the epoch, to read a Retry-After that is a date.
+        now: Seconds since the epoch, for a Retry-After that is a date in an answer without a date of its own.
     """
     envelope = _read_envelope(body)
-    cls = _CLASSES.get(status, ServerError if status >= 500 else APIStatusError)
-    if status == 403 and envelope.code == _EMPTY_BALANCE:
-        cls = InsufficientBalanceError
+    meant = _STATUS_OF_CODE.get(envelope.code or "", status)
     message = envelope.message or _page_title(body) or _reason(status)
     if 300 <= status < 400:
         message = _redirection(headers)
-    return cls(
-        message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…",
+    message = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
+    advice = _advice(status, message) if url.endswith("/rerank") else None
+    verdict = False if advice else None if meant == status else meant in RETRIED_STATUSES
+    return _CLASSES.get(meant, ServerError if meant >= 500 else APIStatusError)(
+        f"{message.rstrip('.')}; {advice}" if advice else message,
         status=status,
-        code=envelope.code,
-        request_id=envelope.request_id or headers.get("x-request-id"),
+        code=envelope.code and envelope.code[:_LONGEST_MESSAGE],
+        request_id=(envelope.request_id or headers.get("x-request-id", ""))[:_LONGEST_MESSAGE] or None,
         errors=envelope.errors,
         retry_after=retry_after(headers, now),
         url=url,
-        should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "")),
+        should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", ""), verdict),
+        advised=advice is not None,
     )
 
 
+def _advice(status: int, message: str) -> str | None:
+    """Return the way out where a server's words say what is wrong, and the status alone would mislead."""
+    if status == 500 and _TOO_LONG.search(message):
+        return (
+            "shorten documents with max_doc_length= if the server honours it, split them into chunks, or raise the "
+            "server's physical batch size"
+        )
+    if status == 404 and _NO_SUCH_MODEL.search(message):
+        return "pass model= as the server names it; GET /v1/models lists what it serves"
+    if status == 405:
+        return "there is something else at base_url, which takes no POST: give a server, or the URL of its rerank route"
+    return None
+
+
+# llama.cpp: "input (33010 tokens) is too large to process. increase the physical batch size".
+_TOO_LONG: Final = re.compile(r"\binput\b.{0,30}\bis too large to process\b", re.IGNORECASE)
+# vLLM: "The model `x` does not exist."; Xinference: "Model not found in the model list, uid: x".
+_NO_SUCH_MODEL: Final = re.compile(r"\bmodel\b.{0,200}\b(does not exist|not found)\b", re.IGNORECASE | re.DOTALL)
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, as `retry-after-ms` or `retry-after` (seconds or an HTTP date) say; None if neither does."""
+    """Return the seconds to wait that `retry-after-ms` or `retry-after` (seconds or an HTTP date) say; None if neither.
+
+    A date is measured against the answer's own, since this machine's clock, `now`, may be wrong.
+    """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.fullmatch(milliseconds):
         return float(milliseconds) / 1000
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
+    until, sent_at = _timestamp(value), _timestamp(headers.get("date", ""))
+    if until is None:
+        return None
+    seconds = until - (now if sent_at is None else sent_at)
+    return seconds if seconds > 0 and math.isfinite(seconds) else None
+
+
+def _timestamp(http_date: str) -> float | None:
     try:
-        date = parsedate_to_datetime(value)
-        seconds = date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now
+        date = parsedate_to_datetime(http_date)
+        return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return seconds if seconds > 0 and math.isfinite(seconds) else None
 
 
 def _read_envelope(body: bytes) -> _Envelope:
@@ -106,6 +160,28 @@ def _read_envelope(body: bytes) -> _Envelope:
         content = from_json(body)
     except ValueError:
         return _Envelope()
+    envelope = _envelope(content)
+    # Jina's own detail may quote a document, which is the caller's and decides nothing.
+    wrapped = None if is_object(content) and "detail" in content else _wrapped(envelope.message)
+    if wrapped is None:
+        return envelope
+    inner = _envelope(wrapped)._asdict()
+    return envelope._replace(**{name: value for name, value in inner.items() if value is not None})
+
+
+def _wrapped(message: str | None) -> Any:
+    """Return the body of Jina's that a gateway has put into its own message, as LiteLLM does; None if there is none."""
+    start = (message or "").find('{"')
+    if message is None or start < 0:
+        return None
+    try:
+        content, _ = JSONDecoder().raw_decode(message, start)
+    except (ValueError, RecursionError):
+        return None
+    return content if is_object(content) and "detail" in content else None
+
+
+def _envelope(content: Any) -> _Envelope:
     if isinstance(content, str):
         return _Envelope(message=content)
     if not is_object(content):
@@ -117,15 +193,18 @@ def _read_envelope(body: bytes) -> _Envelope:
     return _Envelope(
         message=_text(inner.get("message"), detail, error, content.get("message")),
         code=_text(inner.get("code"), content.get("code"), inner.get("type"), content.get("error_type")),
-        request_id=_text(inner.get("request_id"), content.get("request_id")),
+        request_id=_text(inner.get("request_id"), content.get("request_id"), content.get("id")),
         errors=_field_errors(content.get("errors")),
     )
 
 
 def _text(*candidates: object) -> str | None:
-    """The first that is text, or a number that stands for a code of the server's own and not for an HTTP status."""
+    """The first that is text, or a number that stands for a code of the server's own and not for an HTTP status.
+
+    LiteLLM writes the status, and None, as text.
+    """
     for candidate in candidates:
-        if isinstance(candidate, str) and candidate.strip():
+        if isinstance(candidate, str) and candidate.strip() and not _NO_CODE.fullmatch(candidate.strip()):
             return candidate.strip()
         if type(candidate) is int and 600 <= candidate < _LARGEST_CODE:
             return str(candidate)
@@ -137,7 +216,8 @@ def _field_errors(items: object) -> list[dict[str, str]] | None:
     if not is_array(items):
         return None
     found = [item for item in items if is_object(item)]
-    return [{"field": _field(item), "message": _message(item), "type": _string(item.get("type"))} for item in found]
+    facts = [{"field": _field(item), "message": _message(item), "type": _string(item.get("type"))} for item in found]
+    return [{name: text[:_LONGEST_MESSAGE] for name, text in fact.items()} for fact in facts]
 
 
 def _joined(items: list[Any]) -> str:
@@ -152,7 +232,7 @@ def _field(item: Mapping[str, Any]) -> str:
 
 
 def _message(item: Mapping[str, Any]) -> str:
-    return _string(item.get("message", item.get("msg")))[:_LONGEST_MESSAGE]
+    return _string(item.get("message", item.get("msg")))
 
 
 def _string(value: object) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
+from ._narrow import PositiveInteger
 from .errors import APIConnectionError, APIStatusError, RateLimitError, RerankError, ResponseFormatError
 
 RETRIED_STATUSES: Final = frozenset((408, 425, 429, 500, 502, 503, 504, *range(520, 525)))
@@ -14,7 +15,7 @@ seen there for slow answers."""
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
+class RetryPolicy(BaseModel, frozen=True, extra="forbid", strict=True):
     """How failures of one call are retried. All times are in seconds.
 
     The wait before attempt n + 1 is `jitter * min(max_delay, scale * 2 ** (n - 1))`, with jitter drawn evenly from
@@ -24,7 +25,7 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
     Ranking reads and changes nothing, so that a retry is safe; but a request whose answer was lost may be billed.
     """
 
-    max_attempts: Annotated[int, Field(ge=1)] = 3
+    max_attempts: PositiveInteger = 3
     """Attempts of one call, or of each of its parts, at the most; 1 switches retries off. A 429 that is waited out is
     no attempt: see `paces`."""
     base_delay: _Seconds = 0.1
@@ -35,7 +36,7 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid"):
     """The longest wait that this policy chooses itself."""
     max_retry_after: _Seconds = 120.0
     """The longest wait taken from the server: if it asks for more, the error is raised at once."""
-    quota: Annotated[int, Field(ge=1)] | None = 500
+    quota: PositiveInteger | None = 500
     """Tokens in the bucket that retries of all calls of one client draw from; None for no such bucket. It is that of
     botocore's standard mode: a retry takes 14 of it, after a 429 it takes 5, and a success gives back."""
 

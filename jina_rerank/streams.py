@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Final, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio.lowlevel
 from pydantic import BaseModel
@@ -11,13 +11,15 @@ from pydantic import BaseModel
 from ._background import background
 from ._stack.connections import CLOSING_SECONDS
 from .batch import Batch
+from .call import check_key
 from .core import Core
+from .documents import Document
 from .errors import InvalidRequestError
-from .models import BatchProgress, RerankOutcome, RerankRequest
-from .options import Options
+from .models import AnyRequest, BatchProgress, RerankOutcome, T
+from .options import Options, as_count, check_flag
 from .totals import Totals
 
-R = TypeVar("R", bound=RerankRequest)
+R = TypeVar("R", bound=AnyRequest)
 
 DEFAULT_WORKERS: Final = 100
 """Requests of a batch in flight at once where no limit is stated: as many as a client goes up to by itself."""
@@ -26,11 +28,23 @@ OnProgress: TypeAlias = Callable[[BatchProgress], object]
 """Called with every outcome, just before it is handed over, in the task or thread that iterates."""
 
 
-class _Stream(Generic[R]):
+class _Stream(Generic[R, T]):
     """What both streams have in common."""
 
-    def __init__(self, core: Core, *, max_concurrency: int | None, ordered: bool, progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        *,
+        key: Callable[[Any], Document] | None,
+        max_concurrency: int | None,
+        ordered: bool,
+        progress: OnProgress | None,
+    ) -> None:
+        check_key(key)
+        check_flag("ordered", ordered, InvalidRequestError)
+        _check_progress(progress)
         self._core = core.with_account()
+        self._key = key
         self._workers = _workers(max_concurrency, core.options)
         self._ordered = ordered
         self._progress = progress
@@ -44,7 +58,7 @@ class _Stream(Generic[R]):
 
     def _begin(self, requests: AsyncIterable[R] | Iterable[R] | None) -> Batch[R]:
         """The batch, begun on the running event loop."""
-        batch = self._batch = Batch(self._core, requests, workers=self._workers, ordered=self._ordered)
+        batch = self._batch = Batch(self._core, requests, key=self._key, workers=self._workers, ordered=self._ordered)
         # The batch does not know its stream, so that it ends when the stream is dropped.
         weakref.finalize(self, batch.tasks.cancel_soon).atexit = False
         return batch
@@ -58,7 +72,7 @@ class _Stream(Generic[R]):
         return f"<{type(self).__name__}: {done} outcomes taken{', closed' if self._closed else ''}>"
 
 
-class RerankStream(_Stream[R]):
+class RerankStream(_Stream[R, T]):
     """The outcomes of `RerankClient.rerank_many`, for `async for`.
 
     Requests are read, sent and ranked by tasks that the stream keeps on the event loop, from the first outcome that is
@@ -73,26 +87,30 @@ class RerankStream(_Stream[R]):
         core: Core,
         requests: AsyncIterable[R] | Iterable[R],
         *,
+        key: Callable[[Any], Document] | None,
         max_concurrency: int | None,
         ordered: bool,
         progress: OnProgress | None,
     ) -> None:
-        super().__init__(core, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
+        super().__init__(core, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
         _check_requests(requests, AsyncIterable, Iterable)
         self._requests = requests
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> RerankOutcome[R]:
+    async def __anext__(self) -> RerankOutcome[R, T]:
         await anyio.lowlevel.checkpoint()  # also where outcomes are ready, others have their turn
         if not self._closed:
             batch = self._batch or self._begin(self._requests)
             batch.check_here()
-            outcome = await batch.take()
-            if outcome is not None:
-                self._report(batch)
-                return outcome
+            try:
+                outcome = await batch.take()
+                if outcome is not None:
+                    self._report(batch)
+                    return outcome
+            except StopAsyncIteration as error:
+                raise _no_end(error) from error
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -110,7 +128,7 @@ class RerankStream(_Stream[R]):
         await self.aclose()
 
 
-class SyncRerankStream(_Stream[R]):
+class SyncRerankStream(_Stream[R, T]):
     """The outcomes of `SyncRerankClient.rerank_many`, for `for`.
 
     The iterable of requests is advanced in the thread that iterates over the stream, and only while that thread asks
@@ -126,11 +144,12 @@ class SyncRerankStream(_Stream[R]):
         core: Core,
         requests: Iterable[R],
         *,
+        key: Callable[[Any], Document] | None,
         max_concurrency: int | None,
         ordered: bool,
         progress: OnProgress | None,
     ) -> None:
-        super().__init__(core, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
+        super().__init__(core, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress)
         _check_requests(requests, Iterable)
         self._unread: Iterator[R] | None = iter(requests)
         self._failure: Exception | None = None
@@ -138,9 +157,11 @@ class SyncRerankStream(_Stream[R]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> RerankOutcome[R]:
+    def __next__(self) -> RerankOutcome[R, T]:
         try:
             outcome = self._next()
+        except StopIteration as error:
+            raise _no_end(error) from error
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C
                 self._closed = True
@@ -165,7 +186,7 @@ class SyncRerankStream(_Stream[R]):
     ) -> None:
         self.close()
 
-    def _next(self) -> RerankOutcome[R] | None:
+    def _next(self) -> RerankOutcome[R, T] | None:
         while not self._closed:
             # One request in, one outcome out: more are read only while no outcome is there.
             read = self._read()
@@ -189,7 +210,7 @@ class SyncRerankStream(_Stream[R]):
             self._unread, self._failure = None, error
         return []
 
-    async def _exchange(self, read: list[R]) -> RerankOutcome[R] | None:
+    async def _exchange(self, read: list[R]) -> RerankOutcome[R, T] | None:
         """On the background loop: hands over what was read, and takes an outcome; waits for it if nothing was read."""
         batch = self._batch or self._begin(None)
         batch.check_here()
@@ -200,16 +221,24 @@ class SyncRerankStream(_Stream[R]):
         return batch.take_ready() if read else await batch.take()
 
 
+def _check_progress(progress: object) -> None:
+    if progress is not None and not callable(progress):
+        raise InvalidRequestError(f"progress: expected a function, or None; got {type(progress).__name__}")
+
+
+def _no_end(error: Exception) -> RuntimeError:
+    """What PEP 479 makes of an error that would end a loop in silence."""
+    return RuntimeError(f"progress, or a hook of http_client, raised {type(error).__name__}")
+
+
 def _workers(max_concurrency: object, options: Options) -> int:
     """The lowest of all limits that are stated."""
-    if max_concurrency is not None and (
-        isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1
-    ):
-        raise InvalidRequestError(
-            f"max_concurrency: expected a positive integer, or None for what the client allows; got {max_concurrency!r}"
-        )
+    way_out = ", or None for what the client allows"
+    given = (
+        None if max_concurrency is None else as_count("max_concurrency", max_concurrency, InvalidRequestError, way_out)
+    )
     of_key = None if options.rate_limit is None else options.rate_limit.concurrency
-    stated = [limit for limit in (max_concurrency, options.max_concurrency, of_key) if limit is not None]
+    stated = [limit for limit in (given, options.max_concurrency, of_key) if limit is not None]
     return min(stated, default=DEFAULT_WORKERS)
 
 

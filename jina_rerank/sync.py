@@ -1,27 +1,27 @@
 """SyncRerankClient: the same client for code without an event loop."""
 
 import asyncio
-import copy
 import logging
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from pydantic import SecretStr
 
 from ._background import background
+from ._base import BaseClient
 from ._stack.connections import CLOSING_SECONDS
 from .call import open_call
 from .catalog import Scoring
 from .core import Core
-from .documents import Document, ImageDocument, Query, TextDocument
+from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
 from .endpoint import as_secret
 from .errors import ConfigurationError
 from .limits import RateLimit
-from .models import RerankRequest, RerankResponse
+from .models import AnyRequest, RerankResponse
 from .options import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
@@ -29,24 +29,22 @@ from .options import (
     DEFAULT_TIMEOUT,
     ClientDefault,
     Fallback,
-    OptionOverrides,
     TransportName,
 )
 from .retry import RetryPolicy
 from .streams import OnProgress, SyncRerankStream
-from .totals import Totals
 
 if TYPE_CHECKING:
     import httpx
 
 D = TypeVar("D", bound=str | TextDocument | ImageDocument | Mapping[str, Any])
-R = TypeVar("R", bound=RerankRequest)
+R = TypeVar("R", bound=AnyRequest)
 T = TypeVar("T")
 
 _logger = logging.getLogger("jina_rerank")
 
 
-class SyncRerankClient:
+class SyncRerankClient(BaseClient):
     """RerankClient's methods, blocking: for scripts, threads and notebooks.
 
     All sync clients of a process share one event loop on a daemon thread, which starts with the first call. One
@@ -118,7 +116,7 @@ class SyncRerankClient:
     def rerank(
         self,
         query: Query,
-        documents: Sequence[D],
+        documents: SequenceNotStr[D],
         *,
         key: None = None,
         model: str | None = None,
@@ -133,7 +131,7 @@ class SyncRerankClient:
     def rerank(
         self,
         query: Query,
-        documents: Sequence[T],
+        documents: SequenceNotStr[T],
         *,
         key: Callable[[T], Document],
         model: str | None = None,
@@ -144,10 +142,27 @@ class SyncRerankClient:
         extra_body: Mapping[str, Any] | None = None,
     ) -> RerankResponse[T]: ...
 
+    # For mypy, which takes `object` for D where an inline list mixes texts and images. With any other return type it
+    # would find `documents: list[Any]` ambiguous.
+    @overload
+    def rerank(  # pyright: ignore[reportOverlappingOverload]  # it is for mypy alone
+        self,
+        query: Query,
+        documents: SequenceNotStr[Mixed],
+        *,
+        key: None = None,
+        model: str | None = None,
+        top_n: int | None = None,
+        deadline: float | ClientDefault | None = CLIENT_DEFAULT,
+        return_embeddings: bool | None = None,
+        max_doc_length: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> RerankResponse[Any]: ...
+
     def rerank(
         self,
         query: Query,
-        documents: Sequence[Any],
+        documents: SequenceNotStr[Any],
         *,
         key: Callable[[Any], Document] | None = None,
         model: str | None = None,
@@ -177,55 +192,46 @@ class SyncRerankClient:
         )
         return background.run(self.core.perform(call), deadline=call.wire.deadline)
 
+    @overload
     def rerank_many(
         self,
         requests: Iterable[R],
         *,
+        key: None = None,
         max_concurrency: int | None = None,
         ordered: bool = True,
         progress: OnProgress | None = None,
-    ) -> SyncRerankStream[R]:
+    ) -> SyncRerankStream[R]: ...
+
+    @overload
+    def rerank_many(
+        self,
+        requests: Iterable[R],
+        *,
+        key: Callable[[Any], Document],
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> SyncRerankStream[R, Any]: ...
+
+    def rerank_many(
+        self,
+        requests: Iterable[R],
+        *,
+        key: Callable[[Any], Document] | None = None,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        progress: OnProgress | None = None,
+    ) -> SyncRerankStream[R, Any]:
         """Ranks any number of requests, several at once: RerankClient.rerank_many, blocking.
 
         Arguments, outcomes and errors are the same. `requests` is advanced, and `progress` called, in the thread that
-        iterates over the stream.
+        iterates over the stream; `key` is called on the background loop, which it must not block.
         """
         _mention_running_loop()
         return SyncRerankStream(
-            self.core, requests, max_concurrency=max_concurrency, ordered=ordered, progress=progress
+            self.core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
-
-    def estimate_tokens(self, request: RerankRequest) -> int:
-        """About how many tokens a request will be billed for, told from its bytes before it is sent.
-
-        Raises:
-            InvalidRequestError: The hosted API is known to refuse it.
-        """
-        return self.core.estimate_tokens(request)
-
-    @property
-    def totals(self) -> Totals:
-        """What the calls of this client and its clones have cost so far."""
-        return self.core.totals
-
-    def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
-        """A clone with other `timeout`, `deadline`, `retry`, `model` or `headers`, over the same connections.
-
-        What is left out stays as it is; headers are added to those there are. Closing a clone closes nothing.
-
-        Raises:
-            ConfigurationError: A value breaks a rule.
-        """
-        clone = copy.copy(self)
-        clone.core = self.core.with_options(options)
-        return clone
-
-    @classmethod
-    def over(cls, core: Core) -> Self:
-        """A client over a core that is there already: for this package's own adapters."""
-        client = object.__new__(cls)
-        client.core = core
-        return client
 
     def close(self) -> None:
         """Closes the client: calls in flight in other threads end with ClientClosedError, and so do later ones."""
@@ -241,9 +247,6 @@ class SyncRerankClient:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}{getattr(self, 'core', '(not made)')!r}"
 
 
 _mentioned = threading.Event()

@@ -83,15 +83,16 @@ _Columns: TypeAlias = tuple[list[int], list[float], _Vectors]
 
 
 def encode(request: WireRequest) -> bytes:
-    """The JSON body. What is not set is left out: some servers refuse null.
+    """Return the JSON body. What is not set is left out, since some servers refuse null; but `top_n` always goes out.
 
     Raises:
         InvalidRequestError: A value cannot be written as JSON.
     """
     body: dict[str, Any] = {"model": request.model, "query": request.query, "documents": request.documents}
-    if request.top_n is not None:
-        body["top_n"] = min(request.top_n, len(request.documents))
-    # Said each time, because its default differs between servers and has changed over time.
+    count = len(request.documents)
+    # Some servers (Scaleway) answer 400 without it, and others return fewer than all.
+    body["top_n"] = count if request.top_n is None else min(request.top_n, count)
+    # Sent each time, because its default differs between servers and has changed over time.
     body["return_documents"] = False
     if request.return_embeddings is not None:
         body["return_embeddings"] = request.return_embeddings

@@ -53,11 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="?")
     parser.add_argument("--claims", type=int, default=len(sample()), help="of the package, the first so many")
+    parser.add_argument("--max-tokens", type=int, default=192, help="of a text that MiniLM reads")
     arguments = parser.parse_args()
     logging.disable()
     topics = read_topics(arguments.directory) if arguments.directory else packaged(arguments.claims)
     print(f"{'scorer':<12}{'one request':>12}{'rounds':>8}{'difference':>12}{'same best 10':>14}")
-    for scorer in (MiniLMScorer(cache_size=10_000), LexicalScorer()):
+    for scorer in (MiniLMScorer(max_tokens=arguments.max_tokens, cache_size=10_000), LexicalScorer()):
         one = anyio.run(rank, topics, scorer, CANDIDATES)
         many = anyio.run(rank, topics, scorer, CAP)
         scores = (quality(topics, orders, TOP_N)["nDCG"] for orders in (one, many))

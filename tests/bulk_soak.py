@@ -104,7 +104,9 @@ def draw(result: dict[str, Any], path: str) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    mpl.rcParams["svg.hashsalt"] = "bulk"
+    from benchmarks.plot import STYLE  # noqa: PLC0415
+
+    mpl.rcParams.update({**STYLE, "svg.hashsalt": "bulk"})
     times, sizes = zip(*result["memory"], strict=True)
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     axes.plot(times, [size / 2**20 for size in sizes], color="#1f6f8b", linewidth=1.8)
@@ -112,13 +114,9 @@ def draw(result: dict[str, Any], path: str) -> None:
     axes.set_xlim(0, times[-1])
     axes.set_xlabel("seconds")
     axes.set_ylabel("resident memory, MiB")
-    axes.set_title(
-        f"{result['requests']:,} requests of 10 KB through rerank_many, {FAULTS:.0%} faults", fontsize=11, loc="left"
-    )
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    axes.set_title(f"{result['requests']:,} requests of 10 KB through rerank_many, {FAULTS:.0%} faults", fontsize=11)
+    axes.grid(axis="y")
+    figure.savefig(path, transparent=True, metadata={"Date": None})
 
 
 if __name__ == "__main__":

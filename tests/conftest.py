@@ -1,12 +1,18 @@
 """Fixtures for all tests: the event loops, and an environment without keys and proxies."""
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from .servers import RawServer
+
+# For runs without make, which does the same: programs that tests start should not compile all that they import anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -19,6 +25,16 @@ BACKENDS = [
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Every test marked `anyio` runs on each of these."""
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible_programs() -> Iterator[None]:
+    """Programs that tests start heed SIGINT: a background job ignores it, and they would inherit that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,16 @@ def reset(connection: socket.socket) -> None:
     raise HangUpError
 
 
+def send_and_reset(data: bytes) -> Play:
+    """Sends bytes, and ends the connection with a TCP reset."""
+
+    def play(connection: socket.socket) -> None:
+        connection.sendall(data)
+        reset(connection)
+
+    return play
+
+
 def silence(connection: socket.socket) -> None:
     """Never answers; ends when the client hangs up."""
     connection.recv(1)

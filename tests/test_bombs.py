@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@cache
 def blanks(kind: str) -> bytes:
     """300 MiB of blanks, compressed to less than one."""
     packer: Any

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from pydantic import ValidationError
 from trio.testing import MockClock
 
 from jina_rerank import (
@@ -67,6 +68,8 @@ class Service:
                     return httpx.Response(401, json={"detail": "no", "code": "AUTH_INVALID_API_KEY"})
                 case "broken hook":
                     raise LookupError("of a hook")
+                case "ending hook":
+                    raise StopAsyncIteration
                 case "hook that breaks late":
                     await self.release.wait()
                     raise LookupError("of a hook")
@@ -174,7 +177,7 @@ async def release_when(service: Service, condition: Callable[[], bool]) -> None:
 
 
 async def test_a_request_that_fails_stops_no_other(service: Service) -> None:
-    wrong: Any = {"query": "q", "documents": ["a"]}
+    wrong: Any = ["q", ["a"]]
     async with service.client() as client:
         requests = [job(0), job(1, "refused"), wrong, job(3)]
         good, refused, invalid, last = await all_of(client.rerank_many(requests))
@@ -183,7 +186,7 @@ async def test_a_request_that_fails_stops_no_other(service: Service) -> None:
     assert (refused.response, refused.error.attempts, refused.error.__traceback__) == (None, 1, None)
     assert isinstance(invalid.error, InvalidRequestError)
     assert invalid.request is wrong
-    assert "requests[2]: expected a RerankRequest, got dict" in str(invalid.error)
+    assert "requests[2]: expected a RerankRequest or a mapping with its fields, got list" in str(invalid.error)
 
 
 async def test_an_outcome_is_frozen_and_becomes_json(service: Service) -> None:
@@ -270,6 +273,9 @@ async def test_arguments_are_checked_at_once(service: Service) -> None:
         wrong: list[tuple[Any, dict[str, Any], str]] = [
             ([], {"max_concurrency": 0}, "max_concurrency: expected a positive integer"),
             ([], {"max_concurrency": True}, "max_concurrency"),
+            ([], {"ordered": [True, False]}, "ordered: expected True or False, got list"),
+            ([], {"progress": 3}, "progress: expected a function, or None; got int"),
+            ([], {"key": "title"}, r"key: expected a function .*got str; pass key=lambda d: d\['title'\]"),
             (job(0), {}, "got one Job; put it in a list"),
             ("text", {}, "got one str"),
             (3, {}, "expected an iterable of RerankRequest, got int"),
@@ -471,6 +477,23 @@ async def test_progress_is_told_with_each_outcome(service: Service) -> None:
             await all_of(client.rerank_many(jobs(3), progress=interrupt))
 
 
+@pytest.mark.parametrize("end", [StopIteration, StopAsyncIteration])
+async def test_end_of_iteration_that_progress_raises_is_an_error(service: Service, end: type[Exception]) -> None:
+    def progress(_: BatchProgress) -> None:
+        raise end
+
+    async with service.client() as client:
+        with pytest.raises(RuntimeError, match=end.__name__) as caught:
+            await all_of(client.rerank_many(jobs(3), progress=progress))
+    assert isinstance(caught.value.__cause__, end)
+
+
+async def test_end_of_iteration_that_a_hook_raises_is_an_error(service: Service) -> None:
+    async with service.client() as client:
+        with pytest.raises(RuntimeError, match="StopAsyncIteration"):
+            await all_of(client.rerank_many([job(0, "ending hook")]))
+
+
 async def test_totals_of_a_client_its_clones_and_its_streams(service: Service) -> None:
     async with service.client(retry=RetryPolicy(base_delay=0)) as client:
         clone = client.with_options(timeout=5)
@@ -501,3 +524,58 @@ async def test_an_estimate_is_near_the_bytes_and_sends_nothing(service: Service)
         with pytest.raises(InvalidRequestError, match="reads no images"):
             client.estimate_tokens(RerankRequest(query="q", documents=[{"image": "https://a/b.png"}]))
     assert service.begun == 0
+
+
+IMAGE: dict[str, Any] = {"image": "https://a/b.png"}
+INVALID: dict[str, tuple[Any, str]] = {
+    "a field of another name": (
+        {"query": "q", "documents": ["a", "b"], "topn": 1},
+        "topn: no field of a RerankRequest; .* subclass of RerankRequest",
+    ),
+    "a name that is no text": ({"query": "q", "documents": ["a"], 7: 1}, "7: no field of a RerankRequest"),
+    "no documents": ({"query": "q"}, "documents: Field required"),
+    "no query": ({"documents": ["a"]}, "query: Field required"),
+    "a blank query": ({"query": " ", "documents": ["a"]}, "query: it is blank"),
+    "a wrong top_n": ({"query": "q", "documents": ["a"], "top_n": 0}, "top_n: .*greater than or equal to 1; leave it"),
+    "one text as documents": ({"query": "q", "documents": "a"}, "documents: expected a sequence .* put it in a list"),
+    "a document without text": (
+        {"query": "q", "documents": [{"title": "a", "body": "b"}]},
+        r"documents\[0\]: .* pass key=, as in sorted\(key=\); this mapping has neither, but 'title', 'body'",
+    ),
+    "an image for a model of texts": ({"query": "q", "documents": ["a", IMAGE]}, "jina-reranker-v3.5 reads no images"),
+    "such a request": (RerankRequest(query="q", documents=["a", IMAGE]), "jina-reranker-v3.5 reads no images"),
+}
+
+
+@pytest.mark.parametrize(("invalid", "message"), INVALID.values(), ids=INVALID)
+async def test_invalid_request_has_its_error_in_its_outcome(service: Service, invalid: Any, message: str) -> None:
+    requests: list[Any] = [{"query": "q", "documents": ["a", "b"]}, invalid, job(2)]
+    async with service.client() as client:
+        good, refused, last = [outcome async for outcome in client.rerank_many(requests)]
+        with pytest.raises(InvalidRequestError, match=message):
+            refused.unwrap()
+        assert client.totals.requests == 2
+    assert [outcome.unwrap().documents for outcome in (good, last)] == [["b", "a"], ["b", "a"]]
+    assert (refused.request, refused.response) == (invalid, None)
+    assert json.loads(json.dumps(good.to_dict()))["request"] == {"query": "q", "documents": ["a", "b"]}
+
+
+async def test_mapping_and_key_rank_objects_of_the_callers_own(service: Service) -> None:
+    first, second = {"title": "a"}, {"title": "b"}
+    requests: list[dict[str, Any]] = [
+        {"query": "q", "documents": [first, second], "top_n": 1},
+        {"query": "q", "documents": [first, {"name": "b"}]},
+        {"query": "q", "documents": iter([first, second])},
+    ]
+    async with service.client() as client:
+        outcomes = [outcome async for outcome in client.rerank_many(requests, key=lambda item: item["title"])]
+        tokens = client.estimate_tokens(requests[0], key=lambda item: str(item["title"]))
+    assert outcomes[0].unwrap().documents[0] is outcomes[2].unwrap().documents[0] is second
+    assert isinstance(outcomes[1].error, InvalidRequestError)
+    assert "documents: key= raised KeyError: 'title'" in str(outcomes[1].error)
+    assert tokens == 3
+
+
+def test_request_made_by_hand_with_objects_names_rerank_many() -> None:
+    with pytest.raises(ValidationError, match="give rerank_many mappings with the fields of a RerankRequest, and key="):
+        RerankRequest(query="q", documents=[{"title": "a"}])

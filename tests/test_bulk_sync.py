@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from jina_rerank import (
@@ -24,10 +25,11 @@ from jina_rerank import (
     SyncRerankStream,
     UnprocessableEntityError,
 )
+from jina_rerank.bulk import BatchProgress
 
 from .processes import HEAD, LONGEST_SECONDS, run, start, wait_for_requests
 from .servers import RawServer, answer_body, http, send, silence
-from .test_bulk import Job, Source, job, jobs
+from .test_bulk import INVALID, Job, Source, job, jobs
 from .test_processes import GOOD
 
 
@@ -50,6 +52,25 @@ def up_to_the_error(stream: SyncRerankStream[Job]) -> tuple[list[RerankOutcome[J
             outcomes.append(next(stream))
         except (RerankError, LookupError, StopIteration) as error:
             return outcomes, error
+
+
+@pytest.mark.parametrize(("invalid", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_request_has_its_error_in_its_outcome(invalid: Any, message: str) -> None:
+    requests: list[Any] = [{"query": "q", "documents": ["a"]}, invalid, {"query": "q", "documents": [("b",)]}]
+    with SyncRerankClient("jina_key", http_client=hosted) as client:
+        good, refused, last = client.rerank_many(requests)
+        by_key = client.rerank_many(requests[2:], key=lambda document: str(document[0]))
+        assert [outcome.unwrap().documents for outcome in by_key] == [[("b",)]]
+    assert good.unwrap().documents == ["a"]
+    assert isinstance(last.error, InvalidRequestError)
+    assert refused.request == invalid
+    with pytest.raises(InvalidRequestError, match=message):
+        refused.unwrap()
+
+
+def hosted() -> httpx.AsyncClient:
+    """The hosted API, which has one answer: to one document."""
+    return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=answer_body(1))))
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -151,6 +172,14 @@ def test_a_request_that_fails_stops_no_other(client: SyncRerankClient, raw_serve
     assert (first.error, last.error) == (None, None)
     assert isinstance(failed.error, UnprocessableEntityError)
     assert client.totals.attempts == 3
+
+
+def test_end_of_iteration_that_progress_raises_is_an_error(client: SyncRerankClient) -> None:
+    def progress(_: BatchProgress) -> None:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(client.rerank_many(jobs(3), progress=progress))
 
 
 def test_an_async_iterable_is_for_the_other_client(client: SyncRerankClient) -> None:

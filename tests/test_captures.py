@@ -27,9 +27,10 @@ class Capture(NamedTuple):
 LINES = (Path(__file__).parent / "data" / "captures.jsonl").read_text("utf-8").splitlines()
 CAPTURES = [Capture(**json.loads(line)) for line in LINES]
 
-# The hosted API wants a model; what it says instead of the recorded answer.
+# The hosted API requires a model, and has images for jina-reranker-m0 alone; what it answers instead.
 HOSTED = {
     "no model": (422, "Validation error: 'body -> model' Field required"),
+    "documents image": (422, "Validation error: 'body -> documents -> 0 -> text' Field required"),
 }
 
 
@@ -86,7 +87,7 @@ def assert_same(response: httpx.Response, capture: Capture) -> None:
     answer = response.json()
     assert list(answer) == list(capture.response)
     assert (answer["model"], answer["object"]) == (capture.model, "list")
-    assert list(answer["usage"]) == list(capture.response["usage"])
+    assert answer["usage"] == capture.response["usage"]
     assert [list(result) for result in answer["results"]] == [list(result) for result in capture.response["results"]]
     seen = echoes(capture.model, json.loads(capture.request)["documents"])
     assert all(result["document"] == seen[result["index"]] for result in answer["results"] if "document" in result)

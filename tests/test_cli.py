@@ -458,6 +458,35 @@ class TestServe:
             assert process.communicate(timeout=LONGEST_SECONDS) == ("", "")
             assert process.returncode == 0
 
+    @pytest.mark.parametrize("arguments", [(), ("--no-key",), ("--serving", "jina-reranker-m0")])
+    def test_its_own_example_ranks_right(self, arguments: tuple[str, ...]) -> None:
+        with serving(*arguments) as (_, greeting):
+            [lines] = re.findall(r"another terminal:\n(.*)\n\n", greeting, re.DOTALL)
+            lines = lines.replace("jina-rerank rank", f"{sys.executable} -m jina_rerank.cli rank")
+            ran = subprocess.run(["sh", "-c", lines], capture_output=True, text=True, env=environment())
+        best, other = ran.stdout.splitlines()
+        assert ran.returncode == 0
+        assert best.endswith("\tchange a flat tyre")
+        assert other.endswith("\tonion soup")
+
+    def test_log_has_a_line_for_each_request_without_keys_and_texts(self) -> None:
+        with serving("--log", "--fault", "503:0") as (process, greeting):
+            url = re.findall(r"JINA_RERANK_BASE_URL=(\S+)", greeting)[0] + "/v1/rerank"
+            body = {"model": "jina-reranker-v3.5", "query": "skin", "documents": ["secret text"]}
+            for key in ("jina_hidden", "nonsense"):
+                httpx.post(url, json=body, headers={"Authorization": f"Bearer {key}"})
+            process.kill()
+            _, log = process.communicate()
+        good, bad = log.splitlines()
+        assert re.search(r"\d 200 jina-reranker-v3\.5 documents=1 tokens=3 \d+\.\d ms key=[0-9a-f]{12}$", good)
+        assert re.search(r"\d 401 AUTH_INVALID_API_KEY \d+\.\d ms$", bad)
+        assert not re.search("hidden|nonsense|secret|skin", log)
+
+    def test_a_model_that_is_none_to_serve(self) -> None:
+        refused(
+            call("serve", "--port", "0", "--serving", "gpt"), 2, "serving 'gpt': no such model; there are jina-reranker"
+        )
+
     def test_limits_and_faults(self, file: str) -> None:
         options = ("--tier", "free", "--balance", "0", "--fault", "503:0", "--fault", "slow:0.5:0s", "--seed", "7")
         with serving(*options) as (_, greeting):

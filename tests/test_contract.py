@@ -27,6 +27,7 @@ from jina_rerank import (
     RerankClient,
     RerankRequest,
     RetryPolicy,
+    ServerError,
     TextDocument,
 )
 from jina_rerank.documents import Document
@@ -70,6 +71,9 @@ PUBLIC_NAMES = [
     "RerankResponse",
     "RerankResult",
     "RerankOutcome",
+    "BatchProgress",
+    "Totals",
+    "Document",
     "RerankStream",
     "SyncRerankStream",
     "RerankError",
@@ -115,6 +119,7 @@ async def test_the_smallest_request(api: respx.MockRouter) -> None:
         "model": "jina-reranker-v3.5",
         "query": "a query",
         "documents": ["one", "two"],
+        "top_n": 2,
         "return_documents": False,
     }
     headers = route.calls.last.request.headers
@@ -248,6 +253,7 @@ async def test_blank_documents_stay_here_and_rank_last(api: respx.MockRouter) ->
     assert sent(route)["documents"] == ["low", "high"]
     assert [(r.index, r.relevance_score) for r in response.results] == [(3, 0.7), (1, -0.2), (0, -0.2), (2, -0.2)]
     assert [r.index for r in cut.results] == [3, 1, 0]
+    assert [json.loads(call.request.content)["top_n"] for call in api.calls] == [2, 2]
 
 
 async def test_a_clone_has_other_options_and_closes_nothing(api: respx.MockRouter) -> None:
@@ -264,6 +270,34 @@ async def test_a_clone_has_other_options_and_closes_nothing(api: respx.MockRoute
         await clone.rerank("q", ["a"])
     with pytest.raises(ClientClosedError):
         await client.rerank("q", [])
+
+
+async def test_clone_with_fallback_returns_order_given(api: respx.MockRouter) -> None:
+    api.post(URL).mock(return_value=httpx.Response(503))
+    async with RerankClient("jina_key", retry=RetryPolicy(max_attempts=1)) as client:
+        clone = client.with_options(fallback="original_order")
+        assert (await clone.rerank("q", ["a", "b"])).degraded
+        with pytest.raises(ServerError):
+            await client.rerank("q", ["a", "b"])
+        with pytest.raises(ServerError):
+            await clone.with_options(fallback=None).rerank("q", ["a", "b"])
+
+
+async def test_clone_with_max_documents_and_scoring_splits(api: respx.MockRouter) -> None:
+    api.post(URL).mock(side_effect=echo)
+    async with RerankClient("jina_key", base_url="https://api.jina.ai", model="unknown") as client:
+        clone = client.with_options(max_documents=2, scoring="pointwise")
+        assert (await clone.rerank("q", ["a", "b", "c"])).calls == 2
+        assert (await clone.with_options(max_documents=3).rerank("q", ["a", "b", "c"])).calls == 1
+        assert (await clone.with_options(scoring=None).rerank("q", ["a", "b", "c"])).calls == 1
+        assert (await client.rerank("q", ["a", "b", "c"])).calls == 1
+
+
+@pytest.mark.parametrize("option", ["rate_limit", "base_url", "api_key", "proxy"])
+def test_clone_with_option_of_all_clones_raises_configuration_error(option: str) -> None:
+    options: dict[str, Any] = {option: None}
+    with pytest.raises(ConfigurationError, match=rf"{option}: with_options\(\) does not take it, but timeout, "):
+        RerankClient("jina_key").with_options(**options)
 
 
 async def test_a_response_is_data_that_json_takes(api: respx.MockRouter) -> None:
@@ -304,7 +338,11 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "extra_body that competes": ({"extra_body": {"top_n": 1}}, "extra_body: top_n"),
     "extra_body that is no JSON": ({"extra_body": {"x": object()}}, "x: .*JSON"),
     "extra_body with a figure that JSON has not": ({"extra_body": {"x": [float("nan")]}}, "x: .*JSON"),
-    "an image for a text model": ({"documents": [{"image": PIXEL}]}, "jina-reranker-v3.5 reads no images"),
+    "an image for a text model": ({"documents": [{"image": PIXEL}]}, "documents: jina-reranker-v3.5 reads no images"),
+    "an image query for a text model": (
+        {"query": ImageDocument(image=PIXEL)},
+        "query: jina-reranker-v3.5 reads no images",
+    ),
 }
 
 
@@ -572,3 +610,18 @@ async def test_it_is_called_from_plain_asyncio_as_from_anyio(api: respx.MockRout
     assert (await client.rerank("q", documents)).documents == ["a", "b"]
     await client.aclose()
     await client.aclose()
+
+
+async def test_response_is_a_sequence_of_its_results(api: respx.MockRouter) -> None:
+    api.post(URL).mock(side_effect=echo)
+    async with RerankClient("jina_key") as client:
+        response = await client.rerank("q", ["a", "b", "c"])
+        nothing: list[str] = []
+        empty = await client.rerank("q", nothing)
+    assert len(response) == 3
+    assert list(response) == list(response.results)
+    assert response[0] == response.results[0]
+    assert response[1:] == response.results[1:]
+    assert response.scores == [result.relevance_score for result in response.results]
+    assert (len(empty), list(empty), empty.scores) == (0, [], [])
+    assert empty, "`if outcome.response` asks whether there is a response, not whether it holds a document"

@@ -10,8 +10,7 @@ import pytest
 
 from jina_rerank import APIConnectionError, RerankError, ResponseFormatError, RetryPolicy
 
-from .servers import RawServer, http, send
-from .tcp_proxy import TcpProxy, Toxic, cut, cut_by_reset
+from .servers import Play, RawServer, http, send_and_close, send_and_reset
 from .ways import WAYS, Way
 
 CAPTURE = json.loads((Path(__file__).parent / "data" / "captures.jsonl").read_text().splitlines()[1])
@@ -31,13 +30,13 @@ FRAMINGS = {
 }
 
 
-async def call_all(way: Way, proxy: TcpProxy, answer: bytes, toxic: Any) -> dict[int, Any]:
+async def call_all(way: Way, server: RawServer, answer: bytes, cut: Callable[[bytes], Play]) -> dict[int, Any]:
     """What a call came to, by the bytes of the answer that arrived."""
     outcomes: dict[int, Any] = {}
     retry = RetryPolicy(max_attempts=1, quota=None)
-    client = way.client("jina_key", base_url=proxy.url, retry=retry, timeout=5.0)
+    client = way.client("jina_key", base_url=server.url, retry=retry, timeout=5.0)
     for arrived in range(len(answer) + 1):
-        proxy.toxics = [toxic(arrived)]
+        server.plays = [cut(answer[:arrived])]
         try:
             response = await client.rerank(REQUEST["query"], REQUEST["documents"])
             outcomes[arrived] = [(result.index, result.relevance_score) for result in response.results]
@@ -49,12 +48,12 @@ async def call_all(way: Way, proxy: TcpProxy, answer: bytes, toxic: Any) -> dict
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("answer", FRAMINGS.values(), ids=FRAMINGS)
-@pytest.mark.parametrize("toxic", [cut, cut_by_reset])
+@pytest.mark.parametrize("cut", [send_and_close, send_and_reset])
 def test_an_answer_cut_at_any_byte_is_whole_or_a_typed_error(
-    answer: bytes, toxic: Callable[[int], Toxic], way: Way
+    answer: bytes, cut: Callable[[bytes], Play], way: Way
 ) -> None:
-    with RawServer(send(answer)) as server, TcpProxy(server) as proxy:
-        outcomes = way.run(lambda: call_all(way, proxy, answer, toxic))
+    with RawServer() as server:
+        outcomes = way.run(lambda: call_all(way, server, answer, cut))
     assert len(outcomes) == len(answer) + 1
     assert len(server.requests) == len(outcomes)
     for arrived, outcome in outcomes.items():
@@ -63,6 +62,6 @@ def test_an_answer_cut_at_any_byte_is_whole_or_a_typed_error(
             assert outcome.attempts == 1
         else:
             assert outcome == RESULTS, f"after {arrived} bytes"
-    if toxic is cut:  # a reset may overtake the answer
+    if cut is send_and_close:  # a reset may overtake the answer
         assert outcomes[len(answer)] == RESULTS
     assert isinstance(outcomes[len(answer) - 10], RerankError)

@@ -87,10 +87,21 @@ def test_the_container_has_nothing_to_try_a_key_on(monkeypatch: pytest.MonkeyPat
     ("variables", "check", "result", "part"),
     [
         ({"JINA_API_KEY": ""}, "key", "failure", "get one at https://jina.ai/reranker and set JINA_API_KEY"),
+        (
+            {"JINA_API_KEY": ""},
+            "key",
+            "failure",
+            "`jina-rerank serve` ranks on this machine, and in Python RerankClient",
+        ),
         ({"JINA_API_KEY": "jina_kkkk"}, "key", "warning", "65 characters, and this has 9: was it copied whole?"),
         ({"JINA_API_KEY": "jina kkkk"}, "settings", "failure", "white space"),
         ({"JINA_API_KEY": KEY}, "key", "ok", "it has the shape of Jina's, 65 characters"),
-        ({"JINA_RERANK_BASE_URL": "localhost:8000"}, "settings", "failure", "base_url: expected http:// or https://"),
+        (
+            {"JINA_RERANK_BASE_URL": "localhost:8000"},
+            "settings",
+            "failure",
+            "it is 'localhost:8000': write http://localhost:8000",
+        ),
         ({"HTTPS_PROXY": "ftp://u:kkkk@host"}, "settings", "failure", "proxy: expected a URL such as"),
         ({"HTTPS_PROXY": "http://u:kkkk@127.0.0.1:9"}, "proxy", "ok", "http://127.0.0.1:9, of the environment"),
         ({"HTTPS_PROXY": "http://127.0.0.1:9"}, "connection", "failure", "Connection refused: look at the network"),

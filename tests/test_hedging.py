@@ -236,6 +236,35 @@ def test_a_cancelled_task_of_asyncio_leaves_no_copy_behind() -> None:
     asyncio.run(main())
 
 
+class NestedGroups(Server):
+    """Keeps a task group open while it answers, as connecting to the first of several addresses does."""
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            return await super().__call__(request)
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"hedge_after": 0.001}, {"hedge_after": None, "scoring": "pointwise", "max_documents": 1}],
+    ids=["hedge", "parts"],
+)
+def test_task_cancelled_while_copies_or_parts_are_in_flight_stays_cancelled(options: dict[str, Any]) -> None:
+    async def main() -> None:
+        server = NestedGroups((50.0, OK))
+        async with server.client(**options) as client:
+            task = asyncio.create_task(client.rerank("q", ["a", "b"]))
+            await server.both_here.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert task.cancelling() == 1
+
+    asyncio.run(main())
+
+
 def test_a_hook_that_raises_is_heard_as_it_is() -> None:
     async def hook(request: httpx.Request) -> None:
         raise SystemExit(3)
@@ -278,3 +307,12 @@ async def test_the_time_begins_when_the_request_goes_out() -> None:
         assert (await client.rerank("first", ["a"])).attempts == 1
         assert (await client.rerank("waits for a minute", ["a"])).attempts == 1
     assert len(server.times) == 2
+
+
+@pytest.mark.anyio
+async def test_clone_with_hedge_after_sends_second_copy() -> None:
+    server = Server((10.0, OK), (0.1, OK), (10.0, OK))
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    async with RerankClient("jina_key", http_client=http_client) as client:
+        assert (await client.with_options(hedge_after=1.0).rerank("q", ["a"])).attempts == 2
+        assert (await client.rerank("q", ["a"])).attempts == 1

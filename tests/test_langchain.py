@@ -161,7 +161,7 @@ def test_the_options_of_the_client(server: RawServer) -> None:
     )
     compressor.compress_documents(documents(), "q")
     assert sent(server)["model"] == "jina-reranker-v3"
-    assert "top_n" not in sent(server)
+    assert sent(server)["top_n"] == 3
     assert (sent(server)["max_doc_length"], sent(server)["instruction"]) == (64, "x")
     assert server.requests[-1][0]["user-agent"] == "mine"
 
@@ -179,7 +179,7 @@ def test_rerank_gives_positions_and_scores(
     expected += [] if top_n else [{"index": 0, "relevance_score": 0.1}]
     assert compressor.rerank(mixed, "q", **arguments) == expected
     assert asyncio.run(compressor.arerank(mixed, "q", model="jina-reranker-v3", **arguments)) == expected
-    assert sent(server).get("top_n") == top_n
+    assert sent(server)["top_n"] == (top_n or 3)
     assert sent(server)["model"] == "jina-reranker-v3"
     assert sent(server)["documents"] == ["a text", "a document", "a mapping"]
 
@@ -403,11 +403,60 @@ def test_changing_a_field_changes_what_is_sent(compressor: JinaRerank, server: R
     assert sent(server)["model"] == "jina-reranker-v3"
 
 
+def assigned(compressor: JinaRerank, fields: dict[str, Any]) -> JinaRerank:
+    for name, value in fields.items():
+        setattr(compressor, name, value)
+    return compressor
+
+
+CHANGES: list[Any] = [
+    lambda jina, fields: jina.model_copy(update=fields),
+    lambda jina, fields: jina.model_copy(update=fields, deep=True),
+    lambda jina, fields: JinaRerank.model_construct(**fields),
+    assigned,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["copy", "deep copy", "construct", "assign"])
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_changed_key_and_server_are_used_and_the_key_stays_hidden(
+    compressor: JinaRerank, change: Any, way: str
+) -> None:
+    compress(compressor, way, documents())
+    with RawServer(GOOD) as other:
+        changed = change(compressor, {"jina_api_key": "jina_canary", "base_url": other.url, "user_agent": "tenant two"})
+        compress(changed, way, documents())
+    (request,) = other.requests
+    assert (request[0]["authorization"], request[0]["user-agent"]) == ("Bearer jina_canary", "tenant two")
+    shown = [repr(changed), str(changed), str(changed.model_dump()), changed.model_dump_json(), dumps(changed)]
+    shown += [repr(changed.model_copy()), repr(deepcopy(changed)), repr(pickle.dumps(changed)), str(vars(changed))]
+    assert [text for text in shown if "canary" in text] == []
+
+
+@pytest.mark.parametrize("name", ["api_key", "jina_api_key"])
+def test_copy_takes_the_key_under_both_names_and_leaves_its_original_alone(
+    compressor: JinaRerank, server: RawServer, name: str
+) -> None:
+    compressor.model_copy(update={name: "jina_other", "deadline": 9.0}).compress_documents(documents(), "q")
+    compressor.compress_documents(documents(), "q")
+    assert [headers["authorization"] for headers, _ in server.requests] == ["Bearer jina_other", "Bearer jina_secret"]
+
+
+def test_fields_that_do_not_go_together_are_refused_and_nothing_changes(compressor: JinaRerank) -> None:
+    base_url = compressor.base_url
+    with pytest.raises(ValidationError, match="unencrypted"):
+        compressor.base_url = "http://example.com"
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        compressor.model_copy(update={"top": 3})
+    assert compressor.base_url == base_url
+    assert compressor.model_copy(update={"jina_api_key": None, "base_url": "http://example.com"}).jina_api_key is None
+
+
 def test_the_key_shows_nowhere(
     server: RawServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.plays = [send(http(b'{"detail": "who is jina_canary?"}', 401)), GOOD]
-    compressor = JinaRerank(api_key="jina_canary", base_url=server.url)
+    server.plays = [send(http(b'{"detail": "who is jina_canary0123456789?"}', 401)), GOOD]
+    compressor = JinaRerank(api_key="jina_canary0123456789", base_url=server.url)
     with caplog.at_level(logging.DEBUG), pytest.raises(AuthenticationError) as caught:
         compressor.compress_documents(documents(), "q")
     shown = [repr(compressor), str(compressor), str(compressor.model_dump()), compressor.model_dump_json()]

@@ -131,9 +131,11 @@ async def test_each_part_is_asked_for_no_more_than_is_wanted() -> None:
         few = await client.rerank("q", texts(10), top_n=3)
         many = await client.rerank("q", texts(10), top_n=9)
         assert rows(many)[:3] == rows(few)
+        await client.rerank("q", [*texts(10), " ", "text 1"])
     asked = [(len(body["documents"]), body["top_n"]) for body in server.asked]
     assert sorted(asked[:3]) == [(3, 3), (3, 3), (4, 3)]
-    assert sorted(asked[3:]) == [(3, 3), (3, 3), (4, 4)]
+    assert sorted(asked[3:6]) == [(3, 3), (3, 3), (4, 4)]
+    assert sorted(asked[6:]) == [(3, 3), (3, 3), (4, 4)]  # without a top_n it is the number of documents sent
     assert (len(few.results), len(many.results)) == (3, 9)
 
 

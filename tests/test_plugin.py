@@ -6,12 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from jina_rerank.emulator import serve
+
+from .servers import RawServer, http, send
 
 pytest_plugins = ["pytester"]
 
@@ -207,6 +212,35 @@ class TestRecordings:
         monkeypatch.delenv("JINA_API_KEY")
         run(pytester).assert_outcomes(passed=3)
 
+    @pytest.mark.parametrize("key", [KEY, "sk-CANARY/0123+4567&89ab<cdef"])
+    def test_key_that_the_api_quotes_is_in_no_part_of_a_recording(
+        self, pytester: pytest.Pytester, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        echoes = [key, quote(key, safe=""), escape(key), b64encode(f"Bearer {key}".encode()).decode()]
+        escaped = [json.dumps({"detail": echo, key: [echo]}).replace("/", "\\/") for echo in echoes]
+        pages = [f"<html>{echo}" for echo in echoes]
+        said = [http(text.encode(), 400, x_request_id=echo) for text in escaped + pages for echo in echoes[:2]]
+        raw_server.plays = [send(answer) for answer in said]
+        monkeypatch.setenv("JINA_RERANK_BASE_URL", raw_server.url)
+        monkeypatch.setenv("JINA_API_KEY", key)
+        pytester.makepyfile(
+            test_it=f"""
+            import pytest
+
+            @pytest.mark.rerank_recorded
+            def test_it(sync_rerank_client):
+                for number in range({len(said)}):
+                    with pytest.raises(Exception, match="HTTP 400"):
+                        sync_rerank_client.rerank(f"q {{number}}", ["a"])
+            """
+        )
+        run(pytester, "--rerank-record").assert_outcomes(passed=1)
+        recorded = (pytester.path / "recordings" / "test_it" / "test_it.json").read_text()
+        assert recorded.count("SCRUBBED") >= 2 * len(said)
+        shown = recorded + str(json.loads(recorded))
+        assert [form for echo in echoes for form in (echo, json.dumps(echo)[1:-1]) if form in shown] == []
+        run(pytester).assert_outcomes(passed=1)
+
     def test_a_key_that_is_none_is_a_word_like_any_other(
         self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -300,6 +334,14 @@ def test_the_page_can_be_followed_word_by_word(pytester: pytest.Pytester, api: s
         (pytester.path / name).write_text(code)
     run(pytester, "-p", "anyio", "--rerank-record").assert_outcomes(passed=5)
     assert (pytester.path / "recordings" / "test_search" / "test_recorded.json").exists()
+
+
+def test_example_project_in_this_repository_passes_without_its_plugins() -> None:
+    """As `pytest` in that folder, where the extra [testing] is all that is installed."""
+    command = [sys.executable, "-m", "pytest", *PLUGIN, "-k", "best_two"]
+    done = subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 passed" in done.stdout
 
 
 def test_the_example_project_passes_offline_and_records(tmp_path: Path, api: str) -> None:

@@ -13,18 +13,19 @@ import jina_rerank
 from jina_rerank import APIStatusError, RerankClient, RetryPolicy, ServerError
 from jina_rerank.refusals import retry_after
 
-from .servers import RawServer, http, send
+from .servers import RawServer, answer_body, http, send
 
 pytestmark = pytest.mark.anyio
 
 URL = "https://api.jina.ai/v1/rerank"
+KEY = "jina_0123456789abcdef"
 ID = "f309f88e0c7d4b1f8a1c3d2e5f607182"
 
 
 async def refused(response: httpx.Response) -> APIStatusError:
     with respx.mock() as router:
         route = router.post(URL).mock(return_value=response)
-        async with RerankClient("jina_key", retry=RetryPolicy(max_attempts=1)) as client:
+        async with RerankClient(KEY, retry=RetryPolicy(max_attempts=1)) as client:
             with pytest.raises(APIStatusError) as caught:
                 await client.rerank("q", ["a"])
         assert route.call_count == caught.value.attempts == 1
@@ -58,6 +59,14 @@ async def test_each_status_has_its_class(status: int, name: str) -> None:
     error = await refused(httpx.Response(status, json={"detail": "because", "request_id": ID, "code": "SOME_CODE"}))
     assert type(error) is getattr(jina_rerank, name)
     assert (error.status, error.message, error.request_id, error.code) == (status, "because", ID, "SOME_CODE")
+
+
+def litellm(body: dict[str, Any]) -> dict[str, Any]:
+    """A body as LiteLLM's proxy passes it on."""
+    message = (
+        f"litellm.APIError: Jina_aiException - {json.dumps(body)}. Received Model Group=r\nAvailable Fallbacks=None"
+    )
+    return {"error": {"message": message, "type": None, "param": None, "code": "400"}}
 
 
 FIELD_ERROR = {"field": "body -> top_n", "message": "Input should be a valid integer", "type": "int_type"}
@@ -116,6 +125,27 @@ ENVELOPES: dict[str, tuple[int, Any, dict[str, Any]]] = {
     "TEI": (413, {"error": "batch too large", "error_type": "Validation"}, {"message": "batch too large"}),
     "SiliconFlow": (400, {"code": 20012, "message": "Model does not exist", "data": None}, {"code": "20012"}),
     "Cohere": (400, {"message": "invalid request"}, {"message": "invalid request", "code": None}),
+    "Cohere, with an id": (400, {"id": ID, "message": "no"}, {"message": "no", "request_id": ID, "code": None}),
+    "LiteLLM around Jina": (
+        400,
+        litellm({"detail": "Too long", "request_id": ID, "code": "INPUT_TOKEN_LIMIT_EXCEEDED"}),
+        {"message": "Too long", "code": "INPUT_TOKEN_LIMIT_EXCEEDED", "request_id": ID},
+    ),
+    "LiteLLM around Jina, nested": (
+        500,
+        litellm({"detail": {"message": "Oh", "code": "INTERNAL_ERROR"}, "request_id": ID}),
+        {"message": "Oh", "code": "INTERNAL_ERROR", "request_id": ID},
+    ),
+    "LiteLLM around nothing": (
+        500,
+        {"error": {"message": "None of {}", "type": "None", "param": "None", "code": "500"}},
+        {"message": "None of {}", "code": None},
+    ),
+    "Jina's own, of a document that looks like a refusal": (
+        422,
+        {"detail": 'no: {"detail": "x", "code": "RATE_REQUEST_LIMIT_EXCEEDED"}', "request_id": ID},
+        {"code": None},
+    ),
     "a bare string": (
         422,
         "top_n - should be greater than or equal to 1",
@@ -169,17 +199,60 @@ async def test_an_empty_balance_is_an_error_of_its_own() -> None:
     )
 
 
+CODES = {
+    "INPUT_MODEL_NOT_FOUND": "BadRequestError",
+    "INPUT_TOKEN_LIMIT_EXCEEDED": "BadRequestError",
+    "AUTH_MISSING_API_KEY": "AuthenticationError",
+    "AUTH_INVALID_API_KEY": "AuthenticationError",
+    "AUTH_INVALID_FORMAT": "AuthenticationError",
+    "AUTHZ_INSUFFICIENT_BALANCE": "InsufficientBalanceError",
+    "AUTHZ_RESOURCE_LIMIT_EXCEEDED": "PermissionDeniedError",
+    "RESOURCE_NOT_FOUND": "NotFoundError",
+    "CONFLICT_RESOURCE_BUSY": "APIStatusError",
+    "RATE_REQUEST_LIMIT_EXCEEDED": "RateLimitError",
+    "RATE_TOKEN_LIMIT_EXCEEDED": "RateLimitError",
+    "RATE_CONCURRENCY_LIMIT_EXCEEDED": "RateLimitError",
+    "RATE_IP_LIMIT_EXCEEDED": "RateLimitError",
+    "INTERNAL_ERROR": "ServerError",
+    "SERVICE_UNAVAILABLE": "ServerError",
+    "SERVICE_TIMEOUT": "ServerError",
+}
+
+
+@pytest.mark.parametrize(("code", "name"), CODES.items())
+async def test_code_decides_whatever_the_status(code: str, name: str) -> None:
+    for status, content in (
+        (400, {"detail": "no", "code": code}),
+        (403, litellm({"detail": "no", "code": code})),
+        (500, litellm({"detail": {"message": "no", "code": code}})),
+    ):
+        error = await refused(httpx.Response(status, json=content))
+        assert type(error) is getattr(jina_rerank, name)
+        assert (error.status, error.code, error.message) == (status, code, "no")
+        assert RetryPolicy().retryable(error) is (name in ("RateLimitError", "ServerError"))
+
+
+async def test_rate_limit_under_another_status_is_waited_out(raw_server: RawServer) -> None:
+    limit = {
+        "detail": "Concurrency limit exceeded: 2/2 concurrent requests.",
+        "code": "RATE_CONCURRENCY_LIMIT_EXCEEDED",
+    }
+    raw_server.plays = [send(http(json.dumps(limit).encode(), 400, retry_after="0.01")), send(http(answer_body(1)))]
+    async with RerankClient(base_url=raw_server.url) as client:
+        assert (await client.rerank("q", ["a"])).attempts == 2
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_named_and_never_followed(status: int) -> None:
-    location = "https://elsewhere.example/v1/rerank?key=jina_key"
+    location = f"https://elsewhere.example/v1/rerank?key={KEY}"
     error = await refused(httpx.Response(status, headers={"location": location}))
     assert type(error) is APIStatusError
     assert "elsewhere.example" in error.message
-    assert "jina_key" not in str(error)
+    assert KEY not in str(error)
 
 
 async def test_a_key_that_the_server_quotes_is_taken_out() -> None:
-    error = await refused(httpx.Response(401, json={"detail": "Invalid API key: jina_key"}))
+    error = await refused(httpx.Response(401, json={"detail": f"Invalid API key: {KEY}"}))
     assert error.message == "Invalid API key: [key]"
 
 
@@ -199,6 +272,9 @@ async def test_a_request_id_may_come_in_a_header() -> None:
         ({"retry-after": formatdate(1_000_000_030, usegmt=True)}, 30.0),
         ({"retry-after": "Sun, 09 Sep 2001 01:46:50 -0000"}, 10.0),
         ({"retry-after": formatdate(999_999_999, usegmt=True)}, None),
+        ({"retry-after": formatdate(2_000_000_007, usegmt=True), "date": formatdate(2_000_000_000, usegmt=True)}, 7.0),
+        ({"retry-after": formatdate(1_000_000_007, usegmt=True), "date": formatdate(1_000_000_600, usegmt=True)}, None),
+        ({"retry-after": formatdate(1_000_000_007, usegmt=True), "date": "yesterday"}, 7.0),
         ({}, None),
         *[
             ({"retry-after": garbage}, None)
@@ -221,3 +297,13 @@ async def test_the_wait_that_the_server_asks_for_is_on_the_error(raw_server: Raw
     assert caught.value.retry_after is not None
     assert 30 < caught.value.retry_after <= 60
     assert len(raw_server.requests) == caught.value.attempts == 1
+
+
+async def test_date_to_wait_for_is_measured_by_the_clock_of_the_server(raw_server: RawServer) -> None:
+    sent_at = time.time() + 600  # the clock here is slow
+    dates = {"date": formatdate(sent_at, usegmt=True), "retry_after": formatdate(sent_at + 1, usegmt=True)}
+    raw_server.plays = [send(http(b'{"detail": "busy"}', 503, **dates))]
+    async with RerankClient(base_url=raw_server.url, retry=RetryPolicy(max_attempts=1)) as client:
+        with pytest.raises(ServerError) as caught:
+            await client.rerank("q", ["a"])
+    assert caught.value.retry_after == 1.0

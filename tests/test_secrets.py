@@ -1,21 +1,39 @@
 """A canary for a key and one for a document: no channel shows the first, and no log the second."""
 
+import asyncio
 import copy
 import io
 import json
 import logging
 import pickle
+import socket
+import threading
 import traceback
-from collections.abc import Iterator
+from base64 import b64encode, urlsafe_b64encode
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from html import escape
 from typing import Any
+from urllib.parse import quote
 
+import anyio
+import anyio.to_thread
+import httpx
 import pytest
 
-from jina_rerank import ConfigurationError, RateLimit, RerankError, RerankRequest, RetryPolicy, SyncRerankClient
+from jina_rerank import (
+    ConfigurationError,
+    RateLimit,
+    RerankClient,
+    RerankError,
+    RerankRequest,
+    RetryPolicy,
+    SyncRerankClient,
+)
 from jina_rerank.langchain import JinaRerank
 
 from .matrix.case import QUICK, server_tls, trust
-from .servers import Play, RawServer, answer_body, http, reset, send, send_and_close, silence
+from .servers import HangUpError, Play, RawServer, answer_body, http, reset, send, send_and_close, silence
 from .ways import WAYS, Way
 
 KEY = "jina_canary0123456789"
@@ -106,6 +124,132 @@ def _without_what_the_server_said(log: str) -> str:
     return "\n".join(line for line in log.splitlines() if "receive_response_headers" not in line)
 
 
+ODD = "sk-CANARY/0123+4567&89ab<cdef%41GHIJ"
+"""A key of a gateway, with all that is escaped somewhere."""
+HALVES = ODD[:18], ODD[18:]
+
+
+def percent(text: str) -> str:
+    return quote(text, safe="")
+
+
+ECHOES: dict[str, str] = {
+    "raw": ODD,
+    "glued to other letters": f"x{ODD}x",
+    "twice": ODD + ODD,
+    "in upper case": ODD.upper(),
+    "cut short": ODD[:-4],
+    "escaped for JSON": json.dumps(ODD).replace("/", "\\/").strip('"'),
+    "escaped by code points": "".join(f"\\u{ord(letter):04x}" for letter in ODD),
+    "escaped for a shell": "".join(f"\\x{ord(letter):02x}" for letter in ODD),
+    "escaped for HTML": escape(ODD),
+    "escaped for HTML by numbers": "".join(f"&#{ord(letter)};" for letter in ODD),
+    "percent-encoded": percent(f"Bearer {ODD}"),
+    "percent-encoded in lower case": "".join(f"%{ord(letter):02x}" for letter in ODD),
+    "percent-encoded twice": percent(percent(ODD)),
+    "percent-encoded and escaped": escape(percent(f"<{ODD}>")),
+    "in base64": b64encode(f"Bearer {ODD}".encode()).decode(),
+    "in base64 for URLs": urlsafe_b64encode(f"a:{ODD}".encode()).decode(),
+    "in base64, one byte further": b64encode(f"Bearer  {ODD} ".encode()).decode(),
+}
+# What a server says, and how a client comes to show it. `one` and `two` are the echo, or the halves of the key.
+PLACES: dict[str, Callable[[str, str], httpx.Response]] = {
+    "flat": lambda one, two: httpx.Response(401, json={"detail": one, "code": two, "request_id": one}),
+    "nested": lambda one, two: httpx.Response(500, json={"detail": {"message": one, "request_id": two, "code": one}}),
+    "OpenAI": lambda one, two: httpx.Response(400, json={"error": {"message": one, "type": two, "code": one}}),
+    "Cohere": lambda one, two: httpx.Response(429, json={"message": one, "id": two}),
+    "a bare string": lambda one, two: httpx.Response(422, json=f"{one} {two}"),
+    "LiteLLM": lambda one, two: httpx.Response(
+        400, json={"error": {"message": json.dumps({"detail": one, "code": two})}}
+    ),
+    "fields": lambda one, two: httpx.Response(
+        422, json={"detail": "x", "errors": [{"field": one, "message": two, "type": one}, {"field": two}]}
+    ),
+    "FastAPI": lambda one, two: httpx.Response(422, json={"detail": [{"loc": [one, two], "msg": two, "type": one}]}),
+    "slashes escaped": lambda one, two: httpx.Response(
+        401, text=json.dumps({"detail": one, "code": two}).replace("/", "\\/").replace("&", "\\u0026")
+    ),
+    "a title": lambda one, two: httpx.Response(502, text=f"<html><title>{escape(one)} {escape(two)}</title>"),
+    "a title as it is": lambda one, two: httpx.Response(502, text=f"<html><title>{one} {two}</title>"),
+    "at the end of what is shown": lambda one, two: httpx.Response(401, json={"detail": "x" * 480 + f"{one} {two}"}),
+    "x-request-id": lambda one, two: httpx.Response(500, headers={"x-request-id": one, "x-seen": two}),
+    "location": lambda one, two: httpx.Response(302, headers={"location": f"https://{one}/{two}"}),
+    "a compression": lambda one, two: httpx.Response(200, headers={"content-encoding": one}, stream=Nothing()),
+    "a success": lambda one, two: httpx.Response(
+        200,
+        headers={"x-seen": one, "x-request-id": two},
+        json={
+            "results": [{"index": 0, "relevance_score": 1.0, "document": one}],
+            "model": one,
+            "usage": {"total_tokens": 1, one: two},
+            "meta": [{one: [one, two]}, two],
+        },
+    ),
+}
+
+
+class Nothing(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b""
+
+
+def outcome_of(key: str, answer: Callable[[], httpx.Response], **options: Any) -> Any:
+    """What a call comes to, and what is logged of it."""
+
+    def make() -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer()))
+
+    with SyncRerankClient(
+        key, base_url="https://gateway.example", retry=RetryPolicy(max_attempts=1), http_client=make, **options
+    ) as client:
+        try:
+            return client.rerank("q", ["a"])
+        except RerankError as error:
+            return error.with_traceback(None)  # the frames of this test hold the key
+
+
+def shown_of(outcome: Any, log: io.StringIO) -> list[str]:
+    return [*prints(outcome), outcome._repr_html_(), log.getvalue()]
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_echo_of_the_key_is_masked_wherever_and_however_a_server_quotes_it(place: Any, log: io.StringIO) -> None:
+    for name, echo in ECHOES.items():
+        log.truncate(0)
+        shown = shown_of(outcome_of(ODD, lambda echo=echo: place(echo, echo)), log)  # type: ignore[misc]  # bound early
+        forms = {ODD, echo, ODD[:17], ODD[-17:], escape(echo), repr(echo)[1:-1], json.dumps(echo)[1:-1]}
+        assert [text for text in shown for form in forms if form.lower() in text.lower()] == [], name
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_key_that_is_split_across_fields_is_masked(place: Any, log: io.StringIO) -> None:
+    shown = shown_of(outcome_of(ODD, lambda: place(*HALVES)), log)
+    assert [text for text in shown for half in HALVES if half in text or escape(half) in text] == []
+
+
+def test_other_headers_with_secrets_are_masked_too() -> None:
+    secrets = {"Authorization": "Token 0123456789abcdefgh", "X-Api-Key": "abcdefgh0123456789"}
+    http_client = httpx.MockTransport(lambda request: httpx.Response(400, json={"detail": str(dict(request.headers))}))
+    with (
+        SyncRerankClient(
+            base_url="https://gateway.example",
+            headers={**secrets, "X-Team": "search-and-find"},
+            http_client=lambda: httpx.AsyncClient(transport=http_client),
+        ) as client,
+        pytest.raises(RerankError, match="search-and-find") as caught,
+    ):
+        client.rerank("q", ["a"])
+    assert "'authorization': 'Token [key]', 'x-api-key': '[key]'" in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["x", "EMPTY", "none", "test", "key", "token", "not-needed"])
+def test_short_key_is_a_word_like_any_other(key: str) -> None:
+    said = "The model `test-model` does not exist; none of the tokens in the key matched 100%25 &amp; \\x. EMPTY"
+    error = outcome_of(key, lambda: httpx.Response(400, json={"detail": said}))
+    assert error.message == said
+    assert outcome_of(ODD, lambda: httpx.Response(400, json={"detail": said})).message == said
+
+
 BAD_KEYS = ["{}\n", "{}\r\nx-other: 1", "{}\0", "{}é", "{} {}", " ", "", "{}\u200b", "{}\ud800", "\x7f{}"]
 
 
@@ -189,3 +333,118 @@ def test_a_request_by_hand_hides_what_it_refuses() -> None:
     with pytest.raises(ValueError, match="top_n") as caught:
         RerankRequest(query="q", documents=[TEXT], top_n=0)
     assert TEXT not in str(caught.value)
+
+
+def values_in(error: BaseException) -> Iterator[str]:
+    """All that a report with local variables may show: of each frame of an error, and of all that it comes of."""
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            left += [other for other in (each.__cause__, each.__context__, *getattr(each, "exceptions", ())) if other]
+            yield repr(each)
+            for frame, _ in traceback.walk_tb(each.__traceback__):
+                if frame.f_globals["__name__"] != __name__:
+                    for value in frame.f_locals.values():
+                        yield from reprs(value, depth=2)
+
+
+def reprs(value: Any, depth: int) -> Iterator[str]:
+    """The repr of a value, and of what is in it where that does not show."""
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        value = bytes(value[:10_000]) if isinstance(value, memoryview) else value[:10_000]  # headers are at the front
+    yield repr(value)
+    inner: list[Any] = []
+    if isinstance(value, list | tuple | set | deque):
+        inner = list(value)
+    elif isinstance(value, dict):
+        inner = [*value, *value.values()]
+    elif " object at 0x" in repr(value):
+        names = [*getattr(value, "__dict__", ()), *(name for cls in type(value).__mro__ for name in slots_of(cls))]
+        inner = [getattr(value, name, None) for name in names]
+    for each in inner if depth else ():
+        yield from reprs(each, depth - 1)
+
+
+def slots_of(cls: type) -> Sequence[str]:
+    slots = getattr(cls, "__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+Call = Callable[[], Coroutine[Any, Any, None]]
+Stops = list[Callable[[], object]]
+"""What cancels the calls that are in flight."""
+
+
+async def under_a_timeout(call: Call, stops: Stops) -> None:
+    async with asyncio.timeout(None) as limit:
+        stops.append(lambda: limit.reschedule(0))
+        await call()
+
+
+async def in_a_task_that_is_cancelled(call: Call, stops: Stops) -> None:
+    task = asyncio.create_task(call())
+    stops.append(task.cancel)
+    await task
+
+
+async def in_a_scope(call: Call, stops: Stops) -> None:
+    with anyio.CancelScope() as scope:
+        stops.append(scope.cancel)
+        await call()
+
+
+async def interrupted(way: Way, arrived: threading.Semaphore, text: str, **options: Any) -> list[BaseException]:
+    """The errors of calls that were cancelled when their requests had begun to arrive."""
+    client = RerankClient(KEY, transport=way.transport, verify=trust(), **options)
+    wrappers = [in_a_scope, *([] if way.loop == "trio" else [under_a_timeout, in_a_task_that_is_cancelled])]
+    errors: list[BaseException] = []
+    stops: Stops = []
+
+    async def call() -> None:
+        try:
+            await client.rerank("q", [text])
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    async def wrapped(wrapper: Callable[[Call, Stops], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await wrapper(call, stops)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            errors.append(error)
+
+    async with client, anyio.create_task_group() as tasks:
+        for wrapper in wrappers:
+            tasks.start_soon(wrapped, wrapper)
+        for _ in wrappers:
+            await anyio.to_thread.run_sync(arrived.acquire)
+        for stop in stops:
+            stop()
+    assert len(errors) >= len(wrappers)
+    return errors
+
+
+@pytest.mark.parametrize("way", [Way("asyncio", "httpx"), Way("trio", "httpx"), Way("uvloop", "aiohttp")], ids=str)
+@pytest.mark.parametrize("size", [1, 5_000_000], ids=["small", "large"])
+@pytest.mark.parametrize("place", ["http", "https", "proxy"])
+def test_cancellation_in_flight_has_no_key_in_its_tracebacks(way: Way, size: int, place: str) -> None:
+    arrived, over = threading.Semaphore(0), threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        connection.recv(100)
+        arrived.release()
+        over.wait(20)
+        raise HangUpError
+
+    with RawServer(greeting=hold, tls=server_tls() if place == "https" else None) as server:
+        url = server.url.replace("http:", "https:") if place == "https" else server.url
+        options: dict[str, Any] = {"base_url": url}
+        if place == "proxy":
+            options = {"base_url": "http://rerank.example", "proxy": url, "allow_insecure": True}
+        errors = way.run(lambda: interrupted(way, arrived, "b" * size, **options))
+        over.set()
+    shown = [text for error in errors for text in values_in(error)]
+    assert len(shown) > len(errors)
+    assert [text for text in shown if KEY in text] == []

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import socket
 import ssl
 import sys
@@ -160,6 +161,35 @@ async def test_nobody_listens() -> None:
     assert caught.value.attempts == 3
 
 
+class SocketBlockedError(RuntimeError):
+    """As pytest-socket raises it."""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # uvloop makes no sockets in Python
+async def test_guard_that_forbids_sockets_is_quoted_in_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def guard(*_: Any, **__: Any) -> None:
+        raise SocketBlockedError("A test tried to use socket.socket.")
+
+    async with connect("jina_key", base_url="http://127.0.0.1:9", retry=RetryPolicy(base_delay=60)) as client:
+        monkeypatch.setattr(socket.socket, "__init__", guard)
+        with pytest.raises(
+            APIConnectionError, match=r"SocketBlockedError: A test tried to use socket.socket\."
+        ) as caught:
+            await client.rerank("q", ["a"], deadline=20)
+        monkeypatch.undo()
+    assert caught.value.attempts == 1
+
+
+async def test_connection_error_quotes_no_error_that_the_caller_handles(raw_server: RawServer) -> None:
+    raw_server.plays = [send_and_close(b"SSH-2.0-OpenSSH_9.2\r\n")]
+    try:
+        os.close(-1)
+    except OSError:
+        with pytest.raises(APIConnectionError) as caught:
+            await rerank(raw_server)
+    assert "Bad file descriptor" not in str(caught.value)
+
+
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".com"])
 async def test_a_host_that_is_not_there_is_not_looked_for_again(host: str) -> None:
     async with connect(base_url=f"https://{host}", retry=RetryPolicy(base_delay=60)) as client:
@@ -182,6 +212,49 @@ async def test_connections_are_kept_and_used_again(raw_server: RawServer) -> Non
         for _ in range(20):
             await client.rerank("q", ["a", "b"])
     assert (raw_server.connections, len(raw_server.requests)) == (1, 20)
+
+
+def padded(model: str, size: int) -> bytes:
+    """An answer of `size` bytes, or of as few as it takes."""
+    short = len(http(answer_body(2, model=model)))
+    body = answer_body(2, model=model)
+    return http(body + b" " * max(0, size - short - len(str(size)) + len(str(len(body)))))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize(
+    ("place", "size"),
+    [
+        ("http", 0),
+        ("http", 2**16),  # as much as httpcore asks for at a time
+        ("https", 0),
+        ("https", 2**14),  # a whole record of TLS
+        ("proxy", 0),
+    ],
+)
+async def test_answer_too_many_is_not_taken_for_the_next_one(place: str, size: int, late: bool) -> None:
+    answered, sent = threading.Event(), threading.Event()
+
+    def play(connection: socket.socket) -> None:
+        answer = padded(json.loads(server.requests_of[connection][1])["query"], size)
+        surplus = b"" if sent.is_set() else padded("surplus", 0)
+        connection.sendall(answer if late else answer + surplus)
+        if late and surplus:
+            answered.wait(15)
+            connection.sendall(surplus)
+        sent.set()
+
+    with RawServer(play, tls=server_tls() if place == "https" else None) as server:
+        url = server.url.replace("http:", "https:") if place == "https" else server.url
+        options: dict[str, Any] = {"base_url": "http://rerank.example", "proxy": url} if place == "proxy" else {}
+        async with connect(**{"base_url": url, "verify": trust(), **options}) as client:
+            models = [(await client.rerank("first", ["a", "b"])).model]
+            answered.set()
+            assert await anyio.to_thread.run_sync(sent.wait, 15)
+            models += [(await client.rerank(query, ["a", "b"])).model for query in ("second", "third")]
+    assert models == ["first", "second", "third"]
+    # To a proxy aiohttp keeps a connection that is opened for a request on a second try, and does not find it again.
+    assert server.connections == (3 if _road.get() == "aiohttp" and place == "proxy" and late else 2)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

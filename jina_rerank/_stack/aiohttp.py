@@ -5,9 +5,11 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
+from weakref import WeakSet
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from anyio.lowlevel import current_token
 from httpx_aiohttp import AiohttpTransport
 
@@ -15,6 +17,7 @@ from ..errors import ConfigurationError
 from .answers import Answer, read_answer
 from .connections import KEEPALIVE_SECONDS
 from .routes import Route
+from .sockets import is_readable
 
 _PIECE_BYTES: Final = 2**18
 """Of a large body sent at once. aiohttp warns from 1 MiB."""
@@ -69,11 +72,28 @@ class _Connector(aiohttp.TCPConnector):
     """Tells which connection a request has got: aiohttp does not, and takes it away before a failure is seen."""
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
-        """A connection."""
-        connection = await super().connect(*args, **options)
-        if connection.transport is not None:
-            _taken.get().append(connection.transport)
+        """A connection on which nothing has come since its last answer: that would be taken for the next one."""
+        while True:
+            connection = await super().connect(*args, **options)
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is None or transport is None or not _has_surplus(protocol, transport):
+                break
+            connection.close()
+        if protocol is not None and transport is not None:
+            _used.add(protocol)
+            _taken.get().append(transport)
         return connection
+
+
+_used: Final[WeakSet[ResponseHandler]] = WeakSet()
+"""Connections that have carried a request."""
+
+
+def _has_surplus(protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
+    if protocol not in _used:  # on a new connection the server's TLS may have sent something
+        return False
+    raw = transport.get_extra_info("socket")
+    return protocol.should_close or (raw is not None and is_readable(raw))
 
 
 def _in_pieces(request: httpx.Request) -> httpx.Request:

@@ -132,18 +132,29 @@ class Connections:
             if state.ended or is_closed():
                 self._states.pop(other, None)
         state = LoopState(self._open_transport())
-        closer = cast(AsyncGeneratorType[None, None], _close_at_the_end(state))
-        # To its yield: from then on the loop closes it when it ends, or when the client is dropped.
-        with suppress(StopIteration):
-            closer.__anext__().send(None)
+        closer = close_with_loop(state)
         self._states[token] = (state, closer)
         return state
 
 
-async def _close_at_the_end(state: LoopState) -> AsyncGenerator[None]:
+class Closable(Protocol):
+    """Something that has to be closed on its event loop."""
+
+    async def aclose(self) -> None: ...
+
+
+def close_with_loop(resource: Closable) -> AsyncGeneratorType[None, None]:
+    """Close it when the running event loop ends, or when the returned generator is dropped or closed."""
+    closer = cast(AsyncGeneratorType[None, None], _close_at_the_end(resource))
+    with suppress(StopIteration):
+        closer.__anext__().send(None)  # to its yield
+    return closer
+
+
+async def _close_at_the_end(resource: Closable) -> AsyncGenerator[None]:
     # Event loops, asyncio's and trio's, close the async generators that are still open when they end. It is the one
     # moment at which sockets can be closed for a caller who forgot.
     try:
         yield
     finally:
-        await state.aclose()
+        await resource.aclose()

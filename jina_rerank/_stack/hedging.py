@@ -7,6 +7,7 @@ import anyio
 from ..errors import RerankError
 from ..wire import Ranking, WireRequest
 from . import Send
+from .concurrently import run_until
 
 _HEDGE: Final = 20
 """What a hedge takes from the allowance; a request gives 1, so that hedges add 5 % of requests."""
@@ -43,32 +44,25 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeAllowance) -> 
         return send
 
     async def send_with_hedge(request: WireRequest) -> Ranking:
-        outcomes: dict[int, Ranking | BaseException] = {}
         sent = 0
 
-        async def send_copy() -> None:
+        async def send_copy() -> Ranking:
             nonlocal sent
-            number = sent
             sent += 1
-            try:
-                outcomes[number] = await send(request)
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # noqa: BLE001  # raised below: the task group would raise it in a group
-                outcomes[number] = error
-            if _is_final(outcomes[number]) or len(outcomes) == sent:
-                copies.cancel_scope.cancel()
+            return await send(request)
 
-        async def hedge() -> None:
+        async def hedge() -> Ranking:
             await _until_old(request, seconds)
-            if allowance.take():
-                await send_copy()
+            if not allowance.take():
+                await anyio.sleep_forever()
+            return await send_copy()
+
+        def is_enough(outcome: Ranking | BaseException, count: int) -> bool:
+            return _is_final(outcome) or count == sent
 
         allowance.earn()
         request.sent_at = None
-        async with anyio.create_task_group() as copies:
-            copies.start_soon(hedge)
-            await send_copy()
+        outcomes = await run_until(is_enough, send_copy, hedge)
         outcome = next(filter(_is_final, outcomes.values()), None) or outcomes[0]
         if isinstance(outcome, BaseException):
             raise outcome

@@ -50,10 +50,25 @@ class Lane(httpx.AsyncHTTPTransport):
                 self._unlocked = connected
 
     def is_reusable(self) -> bool:
-        """Whether it can carry another request: it has not been closed, by this side or by the server."""
+        """Whether it can carry another request: neither side has closed it, and no bytes have come behind an answer.
+
+        They would be taken for the next answer.
+        """
         if isinstance(self._connection, httpcore.AsyncHTTPConnection):
-            return self._connection.is_idle() and not self._connection.has_expired()
-        return True  # the pool of a proxy looks after that itself
+            return self._connection.is_idle() and not self._connection.has_expired() and not _surplus(self._connection)
+        # The pool of a proxy looks for what has expired itself.
+        return not any(map(_surplus, self._connection.connections))
+
+
+def _surplus(connection: object) -> bytes:
+    """What has been read behind the last answer: httpcore keeps it for the next one."""
+    while connection is not None:
+        h11_state = getattr(connection, "_h11_state", None)
+        if h11_state is not None:
+            surplus: bytes = h11_state.trailing_data[0]
+            return surplus
+        connection = getattr(connection, "_connection", None)
+    return b""
 
 
 class _NoLock:
@@ -103,7 +118,7 @@ class Lanes:
         return self._open_lane()
 
     async def _give_back(self, lane: Lane) -> None:
-        if self._closed or len(self._free) >= MAX_IDLE_LANES:
+        if self._closed or len(self._free) >= MAX_IDLE_LANES or not lane.is_reusable():
             await _close(lane)
             return
         lane.unlock()

@@ -30,6 +30,7 @@ def route_to(url: str, *, proxy: str | None, verify: bool | str | ssl.SSLContext
     Raises:
         ConfigurationError: The proxy or the certificates cannot be used.
     """
+    _check_verify(verify)
     if proxy is None and trust_env:
         proxy = environment_proxy(url)
     secure = url.startswith("https:")
@@ -79,16 +80,19 @@ def environment_proxy(url: str) -> str | None:
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
 
 
+def _check_verify(verify: object) -> None:
+    if not isinstance(verify, bool | str | ssl.SSLContext):
+        raise ConfigurationError(f"verify: expected a bool, a path or an SSLContext, got {type(verify).__name__}")
+
+
 def _certificate_variables(trust_env: bool) -> tuple[tuple[str, str], ...]:
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
     return tuple((name, os.environ[name]) for name in names if trust_env and os.environ.get(name))
 
 
-def _tls_context(verify: object, variables: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
+def _tls_context(verify: bool | str | ssl.SSLContext, variables: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
     if isinstance(verify, ssl.SSLContext):
         return verify
-    if not isinstance(verify, bool | str):
-        raise ConfigurationError(f"verify: expected a bool, a path or an SSLContext, got {type(verify).__name__}")
     try:
         return _shared_tls_context(verify, variables)
     except OSError as error:  # ssl.SSLError is one too

@@ -7,13 +7,13 @@ its body, and leaves the socket open when a handshake is cancelled.
 import select
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import httpcore  # httpx's own transport: it is there wherever httpx is
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import AnyByteStream, ByteStream, SocketAttribute
 from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSAttribute, TLSStream
 
@@ -22,6 +22,9 @@ from .connections import CLOSING_SECONDS, LARGE_REQUEST_BYTES
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _JOINED_BYTES: Final = 64 * 2**10
 """Up to this size a body is copied behind its head, to be sent in one piece: it is less work than a system call."""
+_READ_BYTES: Final = 2**18
+"""Read at once, whatever httpcore asks for: as much as asyncio and uvloop read, so that anyio keeps nothing back, which
+neither httpcore nor the socket would tell of."""
 _INFORMATIONAL: Final = b"HTTP/1.1 1"
 
 _BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
@@ -57,6 +60,7 @@ class Socket(httpcore.AsyncNetworkStream):
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._raw = stream.extra(SocketAttribute.raw_socket)
+        self._tls = list(_tls_layers(stream))
         self._head = b""
         self._early = b""
         self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -69,7 +73,7 @@ class Socket(httpcore.AsyncNetworkStream):
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
             return data
         try:
-            return await self._stream.receive(max_bytes)
+            return await self._stream.receive(_READ_BYTES)
         except anyio.EndOfStream:
             return b""
         except _BROKEN as error:
@@ -91,7 +95,7 @@ class Socket(httpcore.AsyncNetworkStream):
         """The connection encrypted. If that fails, or is cancelled, it is closed."""
         try:
             stream = await TLSStream.wrap(
-                self._stream, hostname=server_hostname, ssl_context=ssl_context, standard_compatible=False
+                _Greedy(self._stream), hostname=server_hostname, ssl_context=ssl_context, standard_compatible=False
             )
         except BaseException as error:
             with anyio.move_on_after(CLOSING_SECONDS, shield=True):
@@ -132,7 +136,7 @@ class Socket(httpcore.AsyncNetworkStream):
     async def _listen(self, sending: anyio.CancelScope) -> None:
         with suppress(anyio.EndOfStream, *_BROKEN):
             while self._early.startswith(_INFORMATIONAL) or not self._early:
-                self._early += await self._stream.receive()
+                self._early += await self._stream.receive(_READ_BYTES)
             sending.cancel()
 
     async def aclose(self) -> None:
@@ -142,13 +146,61 @@ class Socket(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks for: whether the server has sent something, or closed; and the socket of TLS."""
         if info == "is_readable":
-            return bool(self._early) or _is_readable(self._raw)
+            return bool(self._early) or is_readable(self._raw) or any(map(_has_data, self._tls))
         if info == "ssl_object":
-            return self._stream.extra(TLSAttribute.ssl_object, None)
+            return self._tls[0] if self._tls else None
         return None
 
 
-def _is_readable(raw: socket.socket) -> bool:
+class _Greedy(ByteStream):
+    """The stream under TLS, which reads as much as there is."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.stream = stream
+
+    async def receive(self, max_bytes: int = _READ_BYTES) -> bytes:
+        return await self.stream.receive(_READ_BYTES)
+
+    async def send(self, item: bytes) -> None:
+        await self.stream.send(item)
+
+    async def send_eof(self) -> None:
+        await self.stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        attributes: Mapping[Any, Callable[[], Any]] = cast(Any, self.stream).extra_attributes
+        return attributes
+
+
+def _tls_layers(stream: AnyByteStream) -> Iterator[ssl.SSLObject]:
+    """The TLS of a connection, the innermost first; two, if the way to the proxy is encrypted too."""
+    while True:
+        if isinstance(stream, TLSStream):
+            yield stream.extra(TLSAttribute.ssl_object)
+            stream = stream.transport_stream
+        elif isinstance(stream, _Greedy):
+            stream = stream.stream
+        else:
+            return
+
+
+def _has_data(tls: ssl.SSLObject) -> bool:
+    """Whether TLS holds data that were received behind what was read."""
+    try:
+        tls.read(1)
+    except ssl.SSLWantReadError:
+        return False
+    except OSError:  # ssl.SSLError is one too
+        pass
+    return True
+
+
+def is_readable(raw: socket.socket) -> bool:
+    """Whether the other side has sent something, or closed."""
     if raw.fileno() < 0:
         return True
     if not hasattr(select, "poll"):  # Windows

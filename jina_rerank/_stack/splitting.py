@@ -2,9 +2,8 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import cast
-
-import anyio
 
 from ..catalog import Scoring, find_model
 from ..documents import WireDocument
@@ -12,6 +11,7 @@ from ..errors import InvalidRequestError
 from ..models import Usage
 from ..wire import Ranking, WireRequest, best_first
 from . import Send
+from .concurrently import run_until
 
 
 def with_parts(send: Send, max_documents: int, scoring: Scoring | None) -> Send:
@@ -132,26 +132,15 @@ def _parts(positions: Sequence[int], cap: int) -> list[Sequence[int]]:
 
 async def _send_all(send: Send, requests: Sequence[WireRequest]) -> list[Ranking]:
     """The rankings of all requests, sent side by side; the first that fails cancels the others and fails them all."""
-    rankings: dict[int, Ranking] = {}
-    failures: list[BaseException] = []
 
-    async def send_one(number: int, request: WireRequest) -> None:
-        try:
-            rankings[number] = await send(request)
-        except BaseException as error:
-            if not failures:
-                failures.append(error)
-            tasks.cancel_scope.cancel()
-            if isinstance(error, anyio.get_cancelled_exc_class()):
-                raise
-            # Kept from the task group, which would raise it in a group, and miss a cancellation that comes meanwhile.
+    def is_enough(outcome: Ranking | BaseException, _: int) -> bool:
+        return isinstance(outcome, BaseException)
 
-    async with anyio.create_task_group() as tasks:
-        for number, request in enumerate(requests):
-            tasks.start_soon(send_one, number, request)
-    if failures:
-        raise failures.pop()  # out of the frame that its traceback holds
-    return [rankings[number] for number in range(len(requests))]
+    outcomes = await run_until(is_enough, *(partial(send, request) for request in requests))
+    for outcome in outcomes.values():
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [cast(Ranking, outcomes[number]) for number in range(len(requests))]
 
 
 def _narrowed(request: WireRequest, positions: Sequence[int]) -> WireRequest:

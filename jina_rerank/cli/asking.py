@@ -9,11 +9,12 @@ from typing import Final
 
 import httpx
 
+from .._redaction import Redactor
 from .._stack.answers import BoundedBody
 from .._stack.http import SecretHeaders, translate
 from .._stack.routes import Route, route_to
 from ..endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
-from ..errors import APITimeoutError, ConfigurationError, RerankError
+from ..errors import APITimeoutError, ConfigurationError, RerankError, ResponseFormatError
 from ..refusals import refusal
 
 _SECONDS: Final = 10.0
@@ -28,20 +29,23 @@ class Answer:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
-    """Without the key, should the server quote it."""
     url: str
     seconds: float
     tls: str | None
     """The protocol's version, such as TLSv1.3; None for plain http."""
     certificate_until: float | None
     """When the server's certificate ends, in seconds since 1970; None where it was not checked."""
+    redactor: Redactor
+    """Takes the key out of what the server says."""
 
     @property
     def refused(self) -> RerankError | None:
         """The error that the status stands for; None for success."""
         if 200 <= self.status < 300:
             return None
-        return refusal(self.status, self.headers, self.body, url=self.url, now=time.time())
+        refused = refusal(self.status, self.headers, self.body, url=self.url, now=time.time())
+        self.redactor.error(refused)
+        return refused
 
 
 def configured() -> Endpoint:
@@ -88,18 +92,22 @@ def get(endpoint: Endpoint, path: str, way: Route) -> Answer:
                     raise httpx.ReadTimeout("")
     except httpx.TimeoutException:
         failure: RerankError = APITimeoutError(f"no whole answer in {_SECONDS:.0f} s", url=url)
+    except ResponseFormatError as error:
+        failure = error
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         failure = translate(error, url)
     else:
         return Answer(
             response.status_code,
-            {name.lower(): value for name, value in response.headers.items()},
-            headers.redacted(body.finish()),
+            {name.lower(): headers.redactor.text(value) for name, value in response.headers.items()},
+            body.finish(),
             url,
             time.perf_counter() - started,
             secured.version() if secured else None,
             _end_of_certificate(secured),
+            headers.redactor,
         )
+    headers.redactor.error(failure)
     raise failure
 
 

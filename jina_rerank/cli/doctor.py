@@ -91,7 +91,10 @@ def key_check(endpoint: Endpoint) -> Check:
     """Whether there is a key, and whether it can be one."""
     key = endpoint.api_key
     if key is None and endpoint.hosted:
-        way_out = f"get one at https://jina.ai/reranker and set {API_KEY_VARIABLE}"
+        way_out = (
+            f"get one at https://jina.ai/reranker and set {API_KEY_VARIABLE}. Without one, `jina-rerank serve` ranks "
+            "on this machine, and in Python RerankClient.local()"
+        )
         return Check(Verdict.FAILURE, "key", f"there is none, and the hosted API needs one: {way_out}")
     if key is None:
         return Check(Verdict.OK, "key", f"there is none, and this server may need none; {API_KEY_VARIABLE} sets it")
@@ -144,7 +147,7 @@ def clock_check(answer: Answer, now: float) -> Check:
     if abs(wrong) <= _CLOCK_SECONDS:
         return Check(Verdict.OK, "clock", "it agrees with the server's")
     direction = "ahead of" if wrong > 0 else "behind"
-    way_out = "set it, for certificates and Retry-After are judged by it"
+    way_out = "set it, for certificates are judged by it"
     return Check(Verdict.WARNING, "clock", f"it is {abs(wrong):.0f} s {direction} the server's: {way_out}")
 
 

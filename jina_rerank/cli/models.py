@@ -79,4 +79,4 @@ def _names(answer: Answer) -> list[str]:
     listed = read.get("data") if is_mapping(read) else None
     if not is_sequence(listed) or not all(is_mapping(one) and isinstance(one.get("id"), str) for one in listed):
         raise ResponseFormatError("the server's list of models is none: it has no data with ids", url=answer.url)
-    return [one["id"] for one in listed]
+    return [answer.redactor.text(one["id"]) for one in listed]

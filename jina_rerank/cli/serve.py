@@ -1,5 +1,6 @@
 """`jina-rerank serve`: the emulator in the foreground."""
 
+import logging
 from enum import StrEnum
 from typing import Annotated
 
@@ -32,6 +33,16 @@ def serve(
             "hub, or from a directory. module:function: your own.",
         ),
     ] = "lexical",
+    serving: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Play Jina's on-prem container of this model, which takes no key, instead of the hosted API.",
+            show_default=False,
+        ),
+    ] = None,
+    no_key: Annotated[bool, typer.Option("--no-key", help="Answer requests without a key, too.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Write a line for each request to standard error.")] = False,
     latency: Annotated[
         str,
         typer.Option(metavar="SECONDS", help="Added to each answer: 0.2, or by percentile: 50:0.12,95:0.4,99:1.2."),
@@ -62,9 +73,13 @@ def serve(
         from ..emulator import TIERS, run  # noqa: PLC0415  # of the extra [local]
         from ..emulator.latency import parse_latency  # noqa: PLC0415  # of the extra [local]
     chosen = scorer_named(scorer)
+    if log:
+        _log_requests()
     try:
         run(
             scorer=chosen,
+            serving=serving,
+            key_required=not no_key,
             latency=parse_latency(latency),
             limits=TIERS.get(tier),
             balance=balance,
@@ -72,7 +87,7 @@ def serve(
             seed=seed,
             host=host,
             port=port,
-            on_ready=lambda url: _greet(url, chosen.name),
+            on_ready=lambda url: _greet(url, chosen.name, serving, key_required=not no_key and serving is None),
         )
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # what follows is host and port once more
@@ -81,15 +96,31 @@ def serve(
         raise CommandError(str(error)) from None
 
 
-def _greet(url: str, scorer: str) -> None:
+def _log_requests() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("jina_rerank.emulator.requests")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+
+
+def _greet(url: str, scorer: str, serving: str | None, *, key_required: bool) -> None:
     # A server that listens on all addresses is asked at this one: a key goes over http to no other machine.
     client_url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    documents = r"printf '%s\n' 'onion soup' 'change a flat tyre'"
+    if key_required:
+        settings = f"export {BASE_URL_VARIABLE}={client_url} {API_KEY_VARIABLE}={LOCAL_KEY}"
+        ask = f"{settings}\n  {documents} | jina-rerank rank"
+    else:
+        # This option sends no key, not even the user's own.
+        ask = f"{documents} | jina-rerank rank --base-url {client_url}"
+    if serving is not None:
+        ask += f" --model {serving}"
     typer.echo(f"""\
 The Jina Rerank API, emulated at {url}
 Scorer: {scorer}, which is not Jina's model
 
 Try it from another terminal:
-  export {BASE_URL_VARIABLE}={client_url} {API_KEY_VARIABLE}={LOCAL_KEY}
-  printf '%s\\n' 'aloe vera' 'engine oil' | jina-rerank rank 'skin care'
+  {ask} 'flat tyre'
 
 Ctrl-C ends it.""")

@@ -8,20 +8,20 @@ with serve() as server:
 It speaks the hosted API's wire; its scores come from a `Scorer`, not from Jina's models.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from .limits import TIERS
 from .scorers import FunctionScorer, LexicalScorer, ScoreFunction, Scorer
 
-try:
-    from .app import AppOptions, create_app
-    from .server import Server, run, serve
-except ModuleNotFoundError as _error:
-    raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from _error
-
 if TYPE_CHECKING:
+    from .app import AppOptions as AppOptions
+    from .app import create_app as create_app
     from .cross_encoder import CrossEncoderScorer as CrossEncoderScorer
     from .minilm import MiniLMScorer as MiniLMScorer
+    from .server import Server as Server
+    from .server import run as run
+    from .server import serve as serve
 
 __all__ = [
     "TIERS",
@@ -36,15 +36,28 @@ __all__ = [
     "serve",
 ]
 
+# Imported on first use: they need extras, and `RerankClient.local()`, which needs none, takes the scorers from here.
+_LAZY: Final = {
+    "AppOptions": "app",
+    "create_app": "app",
+    "Server": "server",
+    "run": "server",
+    "serve": "server",
+    "MiniLMScorer": "minilm",
+    "CrossEncoderScorer": "cross_encoder",
+}
+
 
 def __getattr__(name: str) -> object:
-    """Import the neural scorers on first use: they need extras that the rest of the package does not."""
-    if name == "MiniLMScorer":
-        from .minilm import MiniLMScorer  # noqa: PLC0415  (lazy on purpose)
+    """Import what needs an extra.
 
-        return MiniLMScorer
-    if name == "CrossEncoderScorer":
-        from .cross_encoder import CrossEncoderScorer  # noqa: PLC0415  (lazy on purpose)
-
-        return CrossEncoderScorer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    Raises:
+        ImportError: The extra is not installed.
+    """
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f".{_LAZY[name]}", __name__)
+    except ModuleNotFoundError as error:
+        raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from error
+    return getattr(module, name)

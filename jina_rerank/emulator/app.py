@@ -3,13 +3,12 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 import anyio
-import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -18,18 +17,23 @@ from starlette.routing import Route
 
 from ..catalog import Model, find_model
 from ..limits import RateLimit
-from .body import parse_body
-from .deployments import Deployment, deployment_for
-from .envelopes import RefusedError, flat, internal_error, model_not_listed, unreadable
+from . import cohere
+from .body import RerankBody, parse_body, read_body
+from .deployments import Deployment, OnPrem, deployment_for
+from .envelopes import RefusedError, internal_error, model_not_listed, unreadable
 from .faults import FAULT_HEADER, Faults
 from .latency import Latency
 from .limits import Account
 from .log import Entry, RequestLog
-from .ranking import Reading, rank, read, refuse_unsupported
+from .ranking import Reading, answer, rank, read, refuse_images, refuse_unsupported
 from .scorers import ScoreFunction, Scorer, as_scorer
+from .scoring import embed, run, score, suited
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Parse: TypeAlias = Callable[[str, bytes], RerankBody]
+_Render: TypeAlias = Callable[[dict[str, object], int], dict[str, object]]
+"""Of an answer in Jina's form and the tokens it bills."""
 
 
 class AppOptions(TypedDict, total=False):
@@ -38,6 +42,7 @@ class AppOptions(TypedDict, total=False):
     scorer: Scorer | ScoreFunction | None
     latency: float | Mapping[float, float]
     serving: str | None
+    key_required: bool
     limits: RateLimit | None
     balance: int | None
     faults: Sequence[str]
@@ -49,6 +54,7 @@ def create_app(
     scorer: Scorer | ScoreFunction | None = None,
     latency: float | Mapping[float, float] = 0.0,
     serving: str | None = None,
+    key_required: bool = True,
     limits: RateLimit | None = None,
     balance: int | None = None,
     faults: Sequence[str] = (),
@@ -65,6 +71,8 @@ def create_app(
         serving: None plays the hosted API: a key is required, any that looks like one of Jina's is good, and
             the request names one of the catalogue's models. A model's name plays the on-prem container that
             serves this model: no key, and no name needed.
+        key_required: Whether the hosted API that is played refuses requests without a key, or with one that is not like
+            Jina's. If not, requests without a key share one account.
         limits: What each key may do, `TIERS["free"]` for example; None is no limit. The minute slides.
         balance: Tokens that each key may spend before it is refused with 403; None is no end of them.
         faults: What goes wrong on purpose, each as `kind[:probability[:seconds]]`: `"429:0.1"`, `"slow:0.05:2s"`.
@@ -79,21 +87,12 @@ def create_app(
     if balance is not None and balance < 0:
         raise ValueError("balance must be a number of tokens, 0 or more")
     accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
-    emulator = _Emulator(
-        as_scorer(scorer), Latency(latency, seed), deployment_for(serving), accounts, Faults(faults, seed)
-    )
-    app = Starlette(
-        routes=[
-            Route("/v1/rerank", emulator.rerank, methods=["POST"]),
-            Route("/rerank", emulator.rerank, methods=["POST"]),
-            Route("/v1/batches", emulator.list_batches),
-            Route("/v1/models", emulator.list_models),
-            Route("/v1/models/{name:path}", emulator.show_model),
-            Route("/_emulator/requests", emulator.show_requests, methods=["GET", "DELETE"]),
-        ],
-        exception_handlers={RefusedError: _refuse, HTTPException: _refuse_route},
-    )
-    app.router.redirect_slashes = False  # unknown paths get 404, as behind Jina's gateway
+    deployment = deployment_for(serving, key_required=key_required)
+    emulator = _Emulator(as_scorer(scorer), Latency(latency, seed), deployment, accounts, Faults(faults, seed))
+    handlers = {RefusedError: _refuse, HTTPException: emulator.refuse_route}
+    app = Starlette(routes=emulator.routes(), exception_handlers=handlers)
+    # Behind Jina's gateway unknown paths get 404; FastAPI sends those with a slash at the end to the known ones.
+    app.router.redirect_slashes = isinstance(deployment, OnPrem)
     return app
 
 
@@ -128,10 +127,32 @@ class _Emulator:
         self._faults = faults
         self._log = RequestLog()
 
+    def routes(self) -> list[Route]:
+        routes = [
+            Route("/v1/rerank", self.rerank, methods=["POST"]),
+            Route("/rerank", self.rerank, methods=["POST"]),
+            Route("/v1/models", self.list_models),
+            Route("/v1/models/{name:path}", self.show_model),
+            Route("/_emulator/requests", self.show_requests, methods=["GET", "DELETE"]),
+        ]
+        if not isinstance(self._deployment, OnPrem):
+            return [*routes, Route("/v1/batches", self.list_batches)]
+        cohere_route = Route("/v2/rerank", self.rerank_as_cohere, methods=["POST"])
+        return [*routes, cohere_route, Route("/health", partial(_show, self._deployment.health()))]
+
     async def rerank(self, request: Request) -> Response:
+        return await self._logged(request, partial(parse_body, self._deployment.schema), lambda jina, _: jina)
+
+    async def rerank_as_cohere(self, request: Request) -> Response:
+        try:
+            return await self._logged(request, cohere.parse, cohere.render)
+        except RefusedError as refused:
+            raise cohere.refusal(refused) from None
+
+    async def _logged(self, request: Request, parse: _Parse, render: _Render) -> Response:
         entry = Entry(at=anyio.current_time())
         try:
-            response = await self._answer(request, entry)
+            response = await self._answer(request, entry, parse, render)
             entry.status = response.status_code
         except (RefusedError, RecursionError) as error:
             # What can just be read may be nested too deeply to be echoed.
@@ -145,39 +166,43 @@ class _Emulator:
             self._log.add(entry)
         return response
 
-    async def _answer(self, request: Request, entry: Entry) -> Response:
+    async def _answer(self, request: Request, entry: Entry, parse: _Parse, render: _Render) -> Response:
         fault = self._faults.draw(request.headers.get(FAULT_HEADER))
         if fault:
             entry.fault = fault.kind
             fault.refuse()
         entry.account = self._deployment.authenticate(request.headers.get("authorization"))
-        content_type = request.headers.get("content-type", "")
-        body = parse_body(self._deployment.schema, content_type, await request.body())
+        body = parse(request.headers.get("content-type", ""), await read_body(request))
         model = self._deployment.model(body.model)
         entry.model, entry.documents = model.name, len(body.documents)
+        if not model.images and not self._deployment.takes_any_image:
+            refuse_images(body)
         refuse_unsupported(body, model)
         reading = await self._run(partial(read, self._scorer, body, model))
         entry.tokens = reading.total_tokens
         account = self._accounts[entry.account]
         with account.request(reading.total_tokens, anyio.current_time()):
-            headers = account.remaining() | {"x-jina-emulator-scorer": self._scorer.name}
+            scorer = await self._run(partial(suited, self._scorer, reading.query, reading.documents))
+            headers = account.remaining() | {"x-jina-emulator-scorer": scorer.name}
             await anyio.sleep(self._latency.draw())
-            scores = await self._score(reading, model)
-            answer = await self._run(partial(rank, self._scorer, reading, scores, body, model))
-            response = WireResponse(answer, headers=headers)
+            scores = await self._score(scorer, reading, model)
+            ranking = await self._run(partial(rank, scores, len(reading.documents), body))
+            ranked = [reading.documents[index] for index, _ in ranking if body.return_embeddings]
+            jina = answer(reading, ranking, await self._embed(ranked), body, model)
+            response = WireResponse(render(jina, reading.total_tokens), headers=headers)
             return await fault.spoil(response, request) if fault else response
 
-    async def _score(self, reading: Reading, model: Model) -> Iterable[float]:
-        listwise = model.scoring == "listwise"
-        given = await self._run(partial(self._scorer.score, reading.query, reading.documents, listwise=listwise))
+    async def _score(self, scorer: Scorer, reading: Reading, model: Model) -> Iterable[float]:
         with self._refusing_when_it_fails():
-            return await given if isinstance(given, Awaitable) else given
+            return await score(scorer, reading.query, reading.documents, listwise=model.scoring == "listwise")
+
+    async def _embed(self, documents: Sequence[str]) -> list[list[float]]:
+        with self._refusing_when_it_fails():
+            return await embed(self._scorer, documents)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         with self._refusing_when_it_fails():
-            if self._scorer.blocking:
-                return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
-            return work()
+            return await run(self._scorer, work)
 
     @contextmanager
     def _refusing_when_it_fails(self) -> Generator[None]:
@@ -198,8 +223,6 @@ class _Emulator:
     async def list_batches(self, request: Request) -> Response:
         """The batch jobs of a key, of which there are none here: users ask for them to try a key, which is free."""
         account = self._deployment.authenticate(request.headers.get("authorization"))
-        if not self._deployment.has_batches:
-            raise HTTPException(404)
         return WireResponse([], headers=self._accounts[account].remaining())
 
     async def list_models(self, _: Request) -> Response:
@@ -211,6 +234,15 @@ class _Emulator:
         if model not in self._deployment.models():
             raise model_not_listed(name)
         return WireResponse(_describe(model))
+
+    async def refuse_route(self, _: Request, error: Exception) -> Response:
+        unrouted = cast(HTTPException, error)
+        refused = self._deployment.unrouted(unrouted.status_code, unrouted.detail)
+        return WireResponse(refused.body, refused.status, headers=unrouted.headers)
+
+
+async def _show(content: dict[str, object], _: Request) -> Response:
+    return WireResponse(content)
 
 
 def _describe(model: Model) -> dict[str, object]:
@@ -229,9 +261,3 @@ async def _refuse(_: Request, error: Exception) -> Response:
     refused = cast(RefusedError, error)
     kind = HTMLResponse if isinstance(refused.body, str) else WireResponse
     return kind(refused.body, refused.status, refused.headers)
-
-
-async def _refuse_route(_: Request, error: Exception) -> Response:
-    unrouted = cast(HTTPException, error)
-    refused = flat(unrouted.status_code, "Invalid endpoint" if unrouted.status_code == 404 else unrouted.detail)
-    return WireResponse(refused.body, refused.status, headers=unrouted.headers)

@@ -5,12 +5,17 @@ ignored, of two equal keys the last counts, and the fields have aliases from oth
 """
 
 import json
-from typing import Annotated, Any, TypeVar
+from contextlib import aclosing
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field, ValidationError
 from pydantic_core import PydanticKnownError
+from starlette.requests import Request
 
-from .envelopes import FieldError, invalid, unreadable
+from .envelopes import REFUSALS, FieldError, invalid, unreadable
+
+MAX_BODY_BYTES: Final = 64 * 2**20
+"""As much as the client sends at most; the hosted API's own limit is not known."""
 
 
 def _check_part(part: str | dict[Any, Any]) -> str | dict[Any, Any]:
@@ -45,7 +50,24 @@ class HostedRerankBody(RerankBody, frozen=True):
     model: str = Field()
 
 
-BodyT = TypeVar("BodyT", bound=RerankBody)
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body of `request`.
+
+    Raises:
+        RefusedError: 413, it is too large.
+        ClientDisconnect: The client has gone before its end.
+    """
+    content, expected = bytearray(), int(request.headers.get("content-length", 0))
+    async with aclosing(request.stream()) as parts:
+        while max(len(content), expected) <= MAX_BODY_BYTES:
+            part = await anext(parts, None)
+            if part is None:
+                return bytes(content)
+            content += part
+    raise REFUSALS["413"]()
 
 
 def parse_body(schema: type[BodyT], content_type: str, content: bytes) -> BodyT:
@@ -54,11 +76,10 @@ def parse_body(schema: type[BodyT], content_type: str, content: bytes) -> BodyT:
     Raises:
         RefusedError: 422 when it breaks the schema or is not JSON, 400 when it cannot be decoded at all.
     """
-    value = _decode(content_type, content)
-    if value is None:
+    if not content:
         raise invalid([FieldError(field="body", message="Field required", type="missing", input=None)])
     try:
-        return schema.model_validate(value, from_attributes=True)
+        return schema.model_validate(_decode(content_type, content), from_attributes=True)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
     raise invalid(
@@ -75,8 +96,6 @@ def parse_body(schema: type[BodyT], content_type: str, content: bytes) -> BodyT:
 
 
 def _decode(content_type: str, content: bytes) -> Any:
-    if not content:
-        return None
     if not _is_json(content_type):
         return content.decode("utf-8", "replace")
     try:

@@ -14,13 +14,17 @@ _KEYS: Final = "https://jina.ai/api-dashboard/key-manager"
 class RefusedError(Exception):
     """A request that gets an error for an answer."""
 
-    def __init__(self, status: int, body: Mapping[str, object] | str, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, body: Mapping[str, object] | str, code: str | None = None, *, message: str = ""
+    ) -> None:
         super().__init__(status, body)
         self.status = status
         self.code = code
         self.body = body
         """JSON, or a page of HTML."""
         self.headers: Mapping[str, str] = {}
+        self.message = message
+        """What the body says, for bodies of another shape."""
 
 
 class FieldError(TypedDict):
@@ -34,17 +38,17 @@ class FieldError(TypedDict):
 
 def flat(status: int, detail: str, code: str | None = None) -> RefusedError:
     """A refusal by the layers in front of the application: routing and authentication."""
-    body = {"detail": detail, "request_id": _request_id()}
-    return RefusedError(status, body if code is None else {**body, "code": code}, code)
+    body = {"detail": detail, "request_id": request_id()}
+    return RefusedError(status, body if code is None else {**body, "code": code}, code, message=detail)
 
 
 def nested(status: int, message: str, code: str) -> RefusedError:
     """A refusal by the application; the request id stands inside `detail` for a 400, beside it otherwise."""
     if status == 400:
-        detail = {"message": message, "request_id": _request_id(), "code": code}
-        return RefusedError(status, {"detail": detail}, code)
-    body = {"detail": {"message": message, "code": code}, "request_id": _request_id()}
-    return RefusedError(status, body, code)
+        detail = {"message": message, "request_id": request_id(), "code": code}
+        return RefusedError(status, {"detail": detail}, code, message=message)
+    body = {"detail": {"message": message, "code": code}, "request_id": request_id()}
+    return RefusedError(status, body, code, message=message)
 
 
 def invalid(errors: Sequence[FieldError]) -> RefusedError:
@@ -52,7 +56,8 @@ def invalid(errors: Sequence[FieldError]) -> RefusedError:
     head = f"Validation errors in {len(errors)} fields, first:" if len(errors) > 1 else "Validation error:"
     first = errors[0]
     detail = f"{head} '{first['field']}' {first['message']}"
-    return RefusedError(422, {"detail": detail, "request_id": _request_id(), "errors": errors})
+    body = {"detail": detail, "request_id": request_id(), "errors": errors}
+    return RefusedError(422, body, message=f"invalid request: {first['field']}: {first['message']}")
 
 
 def unreadable() -> RefusedError:
@@ -109,6 +114,21 @@ def model_not_found(name: str, available: Sequence[str]) -> RefusedError:
     """A rerank request for a model that the hosted API does not have."""
     text = f"Model '{name}' not found. Available models: {', '.join(available)}."
     return nested(400, text, "INPUT_MODEL_NOT_FOUND")
+
+
+def model_not_served(name: str, served: str, *, shipped: bool) -> RefusedError:
+    """A request to the container of one model for another, which may have a container of its own."""
+    remedy = (
+        f"One model per image: run the '{name}' image instead, set 'model' to '{served}', or drop the field."
+        if shipped
+        else f"'{name}' is not a model this project ships. Set 'model' to '{served}', or drop the field."
+    )
+    return nested(400, f"This image serves '{served}', not '{name}'. {remedy}", "bad_request")
+
+
+def unrouted(status: int, detail: str) -> RefusedError:
+    """A path or a method that the container does not have; the words are FastAPI's."""
+    return RefusedError(status, {"detail": detail})
 
 
 def model_not_listed(name: str) -> RefusedError:
@@ -182,5 +202,6 @@ REFUSALS: Final[Mapping[str, Callable[[], RefusedError]]] = {
 409, 413, AUTHZ_RESOURCE_LIMIT_EXCEEDED) shape and words are a guess."""
 
 
-def _request_id() -> str:
+def request_id() -> str:
+    """Return 32 random hexadecimal digits, as each refusal has them."""
     return uuid4().hex

@@ -1,10 +1,12 @@
 """What the emulator was asked: counters, and the last requests without their texts."""
 
+import logging
 from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from typing import Final
 
 _KEPT: Final = 1_000
+_LOG: Final = logging.getLogger(__name__.rpartition(".")[0] + ".requests")
 
 
 @dataclass(slots=True)
@@ -26,6 +28,20 @@ class Entry:
     """Why it was refused."""
     fault: str | None = None
     """What went wrong on purpose."""
+
+    def __str__(self) -> str:
+        """One line for a person: no key and no text is in it."""
+        parts = [
+            str(self.status or "unanswered"),
+            self.code,
+            f"fault={self.fault}" if self.fault else None,
+            self.model,
+            None if self.documents is None else f"documents={self.documents}",
+            None if self.tokens is None else f"tokens={self.tokens}",
+            None if self.seconds is None else f"{1000 * self.seconds:.1f} ms",
+            f"key={self.account}" if self.account else None,
+        ]
+        return " ".join(filter(None, parts))
 
 
 class RequestLog:
@@ -52,6 +68,7 @@ class RequestLog:
         if entry.status == 200:
             self._tokens += entry.tokens or 0
         self._last.append(entry)
+        _LOG.info("%s", entry)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready: `requests`, counted by status, code and fault; `total_tokens` of status 200; `last`."""

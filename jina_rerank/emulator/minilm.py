@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-from .scorers import against_rivals
+from .scorers import StandInScorer, against_rivals
 from .tokens import without_lone_surrogates
 
 try:
@@ -29,6 +29,7 @@ except ModuleNotFoundError as _error:
 
 _SHA256: Final = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _MAX_THREADS: Final = 4
+_SAMPLE: Final = 300  # characters, which show the script of a text
 
 # A logistic curve over the cosine: unrelated texts lie near 0 to 0.2, good answers near 0.5 to 0.8.
 _STEEPNESS: Final = 10.0
@@ -36,7 +37,10 @@ _MIDPOINT: Final = 0.35
 
 
 class MiniLMScorer:
-    """Scores by the cosine of the sentence embeddings of all-MiniLM-L6-v2, English for the most part.
+    """Scores by the cosine of the sentence embeddings of all-MiniLM-L6-v2, which was trained on English.
+
+    Its vocabulary reads Latin script. Texts of which it reads more than a third character by character, or not at all,
+    have embeddings without meaning: `LexicalScorer` scores instead if the query or the documents are such.
 
     Measured on 40 SciFact claims with 20 candidates each (input order: nDCG@10 0.666), two cores: 128 tokens give
     0.753 in 13 s, 192 give 0.777 in 20 s, 256 give 0.778 in 27 s.
@@ -63,10 +67,18 @@ class MiniLMScorer:
         return f"minilm-{self._max_tokens}"
 
     def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
-        """Score by meaning."""
+        """Score by meaning; by words where the texts cannot be read."""
+        stand_in = self.for_texts(query, documents)
+        if stand_in is not self:
+            return stand_in.score(query, documents, listwise=listwise)
         wanted = self._vector(query)
         cosines = [float(wanted @ self._vector(document)) for document in documents]
         return against_rivals(cosines) if listwise else [_logistic(cosine) for cosine in cosines]
+
+    def for_texts(self, query: str, documents: Sequence[str]) -> "MiniLMScorer | StandInScorer":
+        """Return this scorer, or a lexical one if the vocabulary cannot read the texts."""
+        readable = _is_readable([query]) and _is_readable(documents)
+        return self if readable else StandInScorer(self.name)
 
     def embed(self, documents: Sequence[str]) -> list[list[float]]:
         """Embed each document in 384 dimensions."""
@@ -97,6 +109,35 @@ def _logistic(cosine: float) -> float:
 def _encode(text: str) -> tuple[int, ...]:
     with _NATIVE:
         return tuple(_tokenizer().encode(without_lone_surrogates(text)).ids)
+
+
+def _is_readable(texts: Sequence[str]) -> bool:
+    """Return whether the vocabulary reads two thirds of the characters as a part of a longer piece, or as ASCII.
+
+    It reads 83 % or more of each of the 6,000 questions of XQuAD in English, German, Romanian, Spanish, Turkish and
+    Vietnamese, and on average 26 % in Hindi, 18 % in Greek, 12 % in Chinese and Russian, 4 % in Arabic and Thai.
+    """
+    spelled_out = _spelled_out()
+    unread = total = 0
+    for text in texts:
+        with _NATIVE:
+            encoding = _tokenizer().encode(without_lone_surrogates(text[:_SAMPLE]), add_special_tokens=False)
+        for piece, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            total += end - start
+            unread += end - start if piece in spelled_out else 0
+    return 3 * unread <= total
+
+
+@cache
+def _spelled_out() -> frozenset[int]:
+    """The piece for unknown characters, and those of one character that is not ASCII."""
+    vocabulary = _tokenizer().get_vocab()
+    single = {number for piece, number in vocabulary.items() if _is_foreign_character(piece.removeprefix("##"))}
+    return frozenset(single | {vocabulary["[UNK]"]})
+
+
+def _is_foreign_character(piece: str) -> bool:
+    return len(piece) == 1 and not piece.isascii() and piece.isalpha()
 
 
 def _embed(tokens: tuple[int, ...]) -> "NDArray[np.float32]":

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from ..catalog import Model
 from .body import Part, RerankBody
-from .envelopes import nested, too_long
+from .envelopes import FieldError, invalid, nested, too_long
 from .scorers import Scorer
 
 
@@ -19,11 +19,27 @@ def refuse_unsupported(body: RerankBody, model: Model) -> None:
     Raises:
         RefusedError: 400.
     """
+    if isinstance(body.query, dict) and not {"text", "image"} & body.query.keys():
+        raise nested(400, "Query object must have a 'text' or 'image' key.", "bad_request")
     if body.return_embeddings and not model.embeddings:
         reason = "scores each query-document pair directly and never forms a document vector"
         raise nested(400, f"{model.name} {reason}, so there is no embedding for it to return.", "bad_request")
-    if isinstance(body.query, dict) and not {"text", "image"} & body.query.keys():
-        raise nested(400, "Query object must have a 'text' or 'image' key.", "bad_request")
+
+
+def refuse_images(body: RerankBody) -> None:
+    """Refuse images as the hosted API does, whose description knows only texts for most models; the words are a guess.
+
+    Raises:
+        RefusedError: 422, with the field of each image.
+    """
+    parts = [("query", body.query)] + [(f"documents -> {i}", part) for i, part in enumerate(body.documents)]
+    errors = [
+        FieldError(field=f"body -> {path} -> text", message="Field required", type="missing", input=part)
+        for path, part in parts
+        if isinstance(part, dict) and "image" in part and "text" not in part
+    ]
+    if errors:
+        raise invalid(errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +73,29 @@ def read(scorer: Scorer, body: RerankBody, model: Model) -> Reading:
     return Reading(query, documents, sum(min(count, model.context_tokens) for count in tokens))
 
 
-def rank(scorer: Scorer, reading: Reading, given: Iterable[float], body: RerankBody, model: Model) -> dict[str, object]:
-    """The answer to `body`, of the scores that `scorer` has given for its documents.
+def rank(given: Iterable[float], count: int, body: RerankBody) -> list[tuple[int, float]]:
+    """Return indices and scores of the best of `count` documents, of the scores that a scorer has given.
 
     Raises:
-        Exception: Whatever the scorer raises, and ValueError for scores that are none.
+        ValueError: The scores are not `count` finite numbers.
+        Exception: Whatever the scorer raises.
     """
-    scores = _checked(given, len(reading.documents))
-    best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: body.top_n]
-    results = [_result(index, scores[index], body, model) for index in best]
+    scores = _checked(given, count)
+    best = sorted(range(count), key=lambda index: (-scores[index], index))[: body.top_n]
+    return [(index, scores[index]) for index in best]
+
+
+def answer(
+    reading: Reading,
+    ranking: Sequence[tuple[int, float]],
+    embeddings: Sequence[list[float]],
+    body: RerankBody,
+    model: Model,
+) -> dict[str, object]:
+    """Return the answer to `body`; `embeddings` are those of the ranked documents, if it asks for them."""
+    results = [_result(index, score, body, model) for index, score in ranking]
     if body.return_embeddings:
-        vectors = scorer.embed([reading.documents[index] for index in best])
-        results = [result | {"embedding": vector} for result, vector in zip(results, vectors, strict=True)]
+        results = [result | {"embedding": vector} for result, vector in zip(results, embeddings, strict=True)]
     usage = {"total_tokens": reading.total_tokens}
     return {"model": model.name, "object": "list", "usage": usage, "results": results}
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
+from .steps import Steps, finish
 from .tokens import count_tokens, is_cjk, truncate, words
 
 Scores: TypeAlias = Iterable[float] | Awaitable[Iterable[float]]
@@ -51,6 +52,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class SelectiveScorer(Protocol):
+    """A scorer that leaves texts that it cannot read to another one."""
+
+    def for_texts(self, query: str, documents: Sequence[str]) -> Scorer:
+        """Return the scorer for these texts: this one, or another one whose name says so."""
+        ...
+
+
 RIVALRY: Final = 0.1
 """The share of the others' mean score that a document loses in a list."""
 
@@ -82,6 +92,8 @@ _USUAL_LENGTH: Final = 1_500  # characters, a paper's abstract; pointwise there 
 _HALF: Final = 0.2  # the coverage that scores one half
 _FLOOR: Final = 0.001  # the coverage of a text that shares nothing; a blank text has none at all
 
+_LONG: Final = 100_000  # characters, from which to count one feature takes as long as to yield
+
 _DIMENSIONS: Final = 512  # as the vectors of jina-reranker-v3.5
 
 
@@ -93,11 +105,11 @@ class TextRules:
         return [_hashed(document) for document in documents]
 
     def count_tokens(self, text: str) -> int:
-        """Count words, punctuation marks and CJK characters."""
+        """Estimate tokens: one for each four bytes of UTF-8, but no fewer than what white space separates."""
         return count_tokens(text)
 
     def truncate(self, text: str, max_tokens: int) -> str:
-        """Cut after a word, a punctuation mark or a CJK character."""
+        """Cut where the estimate reaches `max_tokens`."""
         return truncate(text, max_tokens)
 
 
@@ -109,18 +121,36 @@ class LexicalScorer(TextRules):
     inverse document frequency and mean length come from the list, and `against_rivals` applies.
     """
 
-    name = "lexical"
+    name: str = "lexical"
     blocking = False
 
     def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
         """Score by how much of the query's weight a document covers; blank texts score lowest."""
+        return finish(self.scoring(query, documents, listwise=listwise))
+
+    def scoring(self, query: str, documents: Sequence[str], *, listwise: bool) -> Steps[list[float]]:
+        """Score in steps."""
         weights = _features(query)
-        indexed = [_index(document) for document in documents]
-        if not listwise:
-            return [_relevance(_coverage(document, weights, _USUAL_LENGTH)) for document in indexed]
-        weights = _weigh_by_rarity(weights, indexed)
-        length = sum(map(len, indexed)) / max(len(indexed), 1)
-        return against_rivals([_relevance(_coverage(document, weights, length)) for document in indexed])
+        indexed: list[str] = []
+        for document in documents:
+            indexed.append(_index(document))
+            yield
+        length: float = _USUAL_LENGTH
+        if listwise:
+            weights = yield from _weigh_by_rarity(weights, indexed)
+            length = sum(map(len, indexed)) / max(len(indexed), 1)
+        scores: list[float] = []
+        for document in indexed:
+            coverage = yield from _coverage(document, weights, length)
+            scores.append(_relevance(coverage))
+        return against_rivals(scores) if listwise else scores
+
+
+class StandInScorer(LexicalScorer):
+    """The lexical scorer, for texts that another one cannot read."""
+
+    def __init__(self, absent: str) -> None:
+        self.name: str = f"lexical ({absent} cannot read these texts)"
 
 
 class FunctionScorer(TextRules):
@@ -207,17 +237,18 @@ def _word_features(word: str) -> dict[str, float]:
     return features
 
 
-def _weigh_by_rarity(weights: Mapping[str, float], documents: Sequence[str]) -> dict[str, float]:
+def _weigh_by_rarity(weights: Mapping[str, float], documents: Sequence[str]) -> Steps[dict[str, float]]:
     """The weights, times BM25's inverse document frequency in this list."""
     count = len(documents)
     rare: dict[str, float] = {}
     for feature, weight in weights.items():
         frequency = sum(feature in document for document in documents)
         rare[feature] = weight * math.log1p((count - frequency + 0.5) / (frequency + 0.5))
+        yield
     return rare
 
 
-def _coverage(document: str, weights: Mapping[str, float], usual_length: float) -> float:
+def _coverage(document: str, weights: Mapping[str, float], usual_length: float) -> Steps[float]:
     """BM25, as the share of the weight that could be had: 0 to 1."""
     if not document:
         return 0.0
@@ -227,6 +258,9 @@ def _coverage(document: str, weights: Mapping[str, float], usual_length: float) 
     for feature, weight in weights.items():
         if count := document.count(feature):
             covered += weight * count / (count + k)
+        if len(document) > _LONG:
+            yield
+    yield
     return _FLOOR + (1 - _FLOOR) * covered / total if total else _FLOOR
 
 

@@ -10,16 +10,19 @@ write_report(evaluation, "out/")
 It needs the extra [eval].
 """
 
-from .asking import Run
-from .cuts import Threshold, TopN
-from .evaluating import ORDER_GIVEN, evaluate
-from .quality import MEASURES, Measure
-from .reading import read_topics
-from .report import report
-from .statistics import Estimate
-from .topics import Passage, Topic, sample
-from .verdicts import Comparison, Evaluation, Verdict
-from .writing import write_report
+try:
+    from .asking import Run
+    from .cuts import Threshold, TopN
+    from .evaluating import ORDER_GIVEN, evaluate
+    from .quality import MEASURES, Measure
+    from .reading import read_topics
+    from .report import report
+    from .statistics import Estimate
+    from .topics import Passage, Topic, sample
+    from .verdicts import Comparison, Evaluation, Verdict
+    from .writing import write_report
+except ModuleNotFoundError as _error:
+    raise ImportError('jina_rerank.evaluation needs an extra: pip install "jina-rerank[eval]"') from _error
 
 __all__ = [
     "MEASURES",

@@ -6,11 +6,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from .topics import Topic
 
-try:
-    # Imported by name, since ir_measures claims to be typed and is not.
-    _ir_measures: Final[Any] = import_module("ir_measures")
-except ModuleNotFoundError as _error:
-    raise ImportError('jina_rerank.evaluation needs an extra: pip install "jina-rerank[eval]"') from _error
+# Imported by name, since ir_measures claims to be typed and is not.
+_ir_measures: Final[Any] = import_module("ir_measures")
 
 Measure: TypeAlias = Literal["nDCG", "MRR", "recall"]
 """nDCG: how much of the best possible order is had, by graded relevance. MRR: one over the place of the first relevant

@@ -1,7 +1,7 @@
 """The compressor: the fields that LangChain's users know, over the clients of this package."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
 from langchain_core.callbacks import Callbacks
@@ -10,6 +10,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from .._narrow import PositiveInteger, as_integer
 from ..catalog import DEFAULT_MODEL, find_model
 from ..client import RerankClient
 from ..core import Core
@@ -19,13 +20,12 @@ from ..models import RerankResponse
 from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
-from .items import Item, Ranked, image_or_text, ranked, scored, text_of
+from .items import Item, Ranked, image_or_text, only_documents, ranked, scored, text_of
 from .runnable import RerankInput, RerankRunnable
 from .tracing import atraced, traced
 
-_OF_A_READY_CLIENT: Final = frozenset(
-    ("jina_api_key", "base_url", "timeout", "deadline", "retry", "max_concurrency", "user_agent")
-)
+_CLIENT_FIELDS: Final = ("base_url", "deadline", "jina_api_key", "max_concurrency", "retry", "timeout", "user_agent")
+"""What a ready-made client brings itself."""
 
 
 def _secret(value: SecretStr | str | None) -> SecretStr | None:
@@ -35,6 +35,7 @@ def _secret(value: SecretStr | str | None) -> SecretStr | None:
 class JinaRerank(
     BaseDocumentCompressor,
     extra="forbid",
+    strict=True,
     arbitrary_types_allowed=True,
     populate_by_name=True,
     hide_input_in_errors=True,
@@ -49,7 +50,7 @@ class JinaRerank(
     """The key; else the variable JINA_API_KEY. The hosted API needs one."""
     model: str = DEFAULT_MODEL
     """The reranker."""
-    top_n: Annotated[int, Field(ge=1)] | None = 3
+    top_n: PositiveInteger | None = 3
     """How many Documents to return; None for all."""
     user_agent: str = "langchain"
     """Who asks, for the server's statistics."""
@@ -61,9 +62,9 @@ class JinaRerank(
     """Seconds for a whole call; None for no limit."""
     retry: RetryPolicy = RetryPolicy()
     """When and how failures are retried."""
-    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    max_concurrency: PositiveInteger | None = None
     """How many requests may be in flight at once, on one event loop; None for no limit."""
-    max_doc_length: Annotated[int, Field(ge=1)] | None = None
+    max_doc_length: PositiveInteger | None = None
     """Tokens of each Document that are scored; None for the model's own limit."""
     extra_body: dict[str, Any] | None = None
     """Fields to send that only your server knows."""
@@ -76,7 +77,8 @@ class JinaRerank(
     session: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
     """Not used any more: pass `client=SyncRerankClient(http_client=...)`."""
 
-    _made: Core | None = PrivateAttr(default=None)
+    _made: tuple[list[Any], Core] | None = PrivateAttr(default=None)
+    """The core under both clients, and the values of the fields that it was made from."""
 
     @model_validator(mode="after")
     def _is_usable(self) -> Self:
@@ -84,7 +86,7 @@ class JinaRerank(
             replacement = "client=SyncRerankClient(http_client=lambda: httpx.AsyncClient(...))"
             warnings.warn(f"session is not used any more; pass {replacement}", DeprecationWarning, stacklevel=3)
         ready = self.client or self.async_client
-        competing = sorted(_OF_A_READY_CLIENT & self.model_fields_set)
+        competing = [name for name in _CLIENT_FIELDS if name in self.model_fields_set]
         if ready is not None and competing:
             raise ValueError(f"{competing[0]}: a ready-made client has its own; give one of the two")
         try:
@@ -162,12 +164,12 @@ class JinaRerank(
 
     def _compress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
         with traced(documents, query, config) as outputs:
-            response = self._sync_client.rerank(query, documents, **self._arguments())
+            response = self._sync_client.rerank(query, only_documents(documents), **self._arguments())
             return self._record(response, outputs)
 
     async def _acompress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
         async with atraced(documents, query, config) as outputs:
-            response = await self._async_client.rerank(query, documents, **self._arguments())
+            response = await self._async_client.rerank(query, only_documents(documents), **self._arguments())
             return self._record(response, outputs)
 
     def _record(self, response: RerankResponse[Document], outputs: dict[str, Any]) -> list[Document]:
@@ -186,11 +188,11 @@ class JinaRerank(
     def _arguments(self, *, model: str | None = None, top_n: int | None = -1) -> dict[str, Any]:
         own = self.client is None and self.async_client is None
         chosen = model or (self.model if own or "model" in self.model_fields_set else None)
-        known = find_model(chosen or self._core.options.model)
+        known, number = find_model(chosen or self._core.options.model), as_integer(top_n)
         return {
             "key": image_or_text if known is not None and known.images else text_of,
             "model": chosen,
-            "top_n": self.top_n if top_n is not None and top_n < 1 else top_n,
+            "top_n": self.top_n if number is not None and number < 1 else top_n,
             "max_doc_length": self.max_doc_length,
             "extra_body": self.extra_body,
         }
@@ -205,27 +207,53 @@ class JinaRerank(
 
     @property
     def _core(self) -> Core:
-        """What both clients have in common; made once, and again after a pickle."""
+        """What both clients have in common. It follows the fields, however they were changed."""
         ready = self.client or self.async_client
         if ready is not None:
             return ready.core
-        if self._made is None:
-            self._made = RerankClient(
-                self.jina_api_key,
-                base_url=self.base_url,
-                model=self.model,
-                timeout=self.timeout,
-                deadline=self.deadline,
-                retry=self.retry,
-                max_concurrency=self.max_concurrency,
-                headers={"user-agent": self.user_agent},
-            ).core
-        return self._made
+        made = self._made
+        values = [getattr(self, name) for name in ("model", *_CLIENT_FIELDS)]
+        if made is None or made[0] != values:
+            self._made = made = values, self._new_core()
+        return made[1]
+
+    def _new_core(self) -> Core:
+        return RerankClient(
+            self.jina_api_key,
+            base_url=self.base_url,
+            model=self.model,
+            timeout=self.timeout,
+            deadline=self.deadline,
+            retry=self.retry,
+            max_concurrency=self.max_concurrency,
+            headers={"user-agent": self.user_agent},
+        ).core
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy. Unlike pydantic's own, it validates what `update` changes: a key stays hidden."""
+        twin = super().model_copy(deep=deep)
+        if update:
+            fields = type(self).model_fields
+            names = {field.alias or name: name for name, field in fields.items()}
+            changed = {(fields[name].alias or name) if name in fields else name: update[name] for name in update}
+            given = {alias: getattr(self, name) for alias, name in names.items() if name in self.model_fields_set}
+            checked = type(self).model_validate({**given, **changed})
+            vars(twin).update({names[alias]: getattr(checked, names[alias]) for alias in changed})
+            twin.model_fields_set.update(checked.model_fields_set)
+        return twin
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """Return an instance without validation, as pydantic does; a key is hidden all the same."""
+        made = super().model_construct(_fields_set, **values)
+        vars(made)["jina_api_key"] = _secret(made.jina_api_key)
+        return made
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
         if name in type(self).model_fields:
-            self._made = None
+            # All fields are validated together, before one of them changes.
+            value = getattr(self.model_copy(update={name: value}), name)
+        super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[Any, Any]:
         # A pickle holds neither the key nor connections; where it is loaded, the environment has the key.

@@ -1,6 +1,6 @@
 """What is ranked for LangChain, and what comes back: Documents with their scores, or positions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeAlias, TypedDict
 
@@ -8,6 +8,7 @@ from langchain_core.documents import Document
 
 from .._narrow import is_array, is_object
 from ..documents import Document as Rankable
+from ..errors import InvalidRequestError
 from ..models import RerankResponse
 
 Item: TypeAlias = str | Document | Mapping[str, Any]
@@ -19,6 +20,24 @@ class Ranked(TypedDict):
 
     index: int
     relevance_score: float
+
+
+def only_documents(documents: Sequence[Any]) -> Sequence[Any]:
+    """Return the Documents to compress.
+
+    Raises:
+        InvalidRequestError: One of them is something else, which could not come back with a score.
+    """
+    if isinstance(documents, str):
+        return documents  # the client says what is wrong with it
+    listed = list(documents)
+    for position, document in enumerate(listed):
+        if not isinstance(document, Document):
+            raise InvalidRequestError(
+                f"documents[{position}]: expected a Document, got {type(document).__name__}; wrap texts in "
+                "Document(page_content=text), or call rerank(), which takes texts"
+            )
+    return listed
 
 
 def text_of(item: Item) -> Rankable:

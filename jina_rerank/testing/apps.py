@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ..endpoint import Endpoint
-from .recordings import Answer, Recording, kept_headers, scrubbed, shown
+from .recordings import Answer, Recording, Scrubber, shown
 
 _TIMEOUT = 120.0
 """Seconds for one answer of the API while it is recorded: more than any client waits by default."""
@@ -38,7 +38,7 @@ class Replay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         request = Request(scope, receive)
-        body = scrubbed(await request.body())
+        body = Scrubber().body(await request.body())
         answer = self._recording.find(body)
         response = self._refusal(body) if answer is None else _response(answer)
         await response(scope, receive, send)
@@ -64,6 +64,7 @@ class Record:
     def __init__(self, path: Path, upstream: Endpoint) -> None:
         self._path = path
         self._upstream = upstream
+        self._scrubber = Scrubber(self._secret())
         self._problems: list[str] = []
         self._recording = Recording()
 
@@ -74,11 +75,12 @@ class Record:
         try:
             answer = await self._ask(body)
         except httpx.HTTPError as error:
-            problem = f"{self._upstream.url} gave no answer ({error!r}); nothing is recorded of this test"
+            reason = self._scrubber.text(repr(error))
+            problem = f"{self._upstream.url} gave no answer ({reason}); nothing is recorded of this test"
             self._problems.append(problem)
             await JSONResponse({"detail": problem}, 502)(scope, receive, send)
             return
-        self._recording.add(scrubbed(body, self._secret()), answer)
+        self._recording.add(self._scrubber.body(body), answer)
         await _response(answer)(scope, receive, send)
 
     def end(self) -> str | None:
@@ -94,7 +96,8 @@ class Record:
             headers["authorization"] = f"Bearer {secret}"
         async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
             response = await client.post(self._upstream.url, content=body, headers=headers)
-        return Answer(response.status_code, kept_headers(response.headers), scrubbed(response.content, self._secret()))
+        headers, said = self._scrubber.headers(response.headers), self._scrubber.body(response.content)
+        return Answer(response.status_code, headers, said)
 
     def _secret(self) -> str | None:
         key = self._upstream.api_key

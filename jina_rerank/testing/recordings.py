@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,13 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._narrow import is_array, is_object
+from .._redaction import Redactor
 
 _SCRUBBED: Final = "SCRUBBED"
 _KEY: Final = re.compile(r"jina_[A-Za-z0-9_-]{16,}")
 """The keys of the hosted API begin so."""
-_SHORTEST_KEY: Final = 16
-"""What is shorter is no secret, but what a server without keys is given, such as EMPTY. It may be a word of a text."""
-
 _LONGEST_VALUE: Final = 80  # characters, in what a failed test shows
 
 _KEPT_HEADERS: Final = ("content-type", "retry-after", "x-request-id", "x-jina-emulator-scorer")
@@ -88,21 +87,28 @@ class Recording:
         return recording
 
 
-def scrubbed(data: bytes, key: str | None = None) -> Any:
-    """What a body says, without `key` and without anything that looks like a key of the hosted API."""
-    text = data.decode("utf-8", "replace")
-    if key and len(key) >= _SHORTEST_KEY:
-        text = text.replace(key, _SCRUBBED)
-    text = _KEY.sub(_SCRUBBED, text)
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+class Scrubber:
+    """Takes `key`, and what looks like a key of the hosted API, out of all that is recorded, however it is quoted."""
 
+    def __init__(self, key: str | None = None) -> None:
+        secrets = [] if key is None else [key]
+        self._redactor = Redactor(secrets, mask=_SCRUBBED, pattern=_KEY, longest=sys.maxsize)
 
-def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of an answer's headers that a recording keeps; names in lower case."""
-    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+    def text(self, text: str) -> str:
+        """Return a text without keys."""
+        return self._redactor.text(text)
+
+    def body(self, data: bytes) -> Any:
+        """Return what a body says: parsed JSON, or a text if it is none."""
+        text = data.decode("utf-8", "replace")
+        try:
+            return self._redactor.json(json.loads(text))
+        except (ValueError, RecursionError):
+            return self.text(text)
+
+    def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return those of an answer's headers that a recording keeps; names in lower case."""
+        return {name: self.text(headers[name]) for name in _KEPT_HEADERS if name in headers}
 
 
 def recording_path(test_file: Path, node_id: str) -> Path:

@@ -49,7 +49,7 @@ class ReceivedRequest:
 
     @property
     def top_n(self) -> Any:
-        """How many were asked for; None if all."""
+        """How many were asked for; the number of documents if all."""
         return self._sent("top_n")
 
     def _sent(self, name: str) -> Any:

@@ -135,7 +135,9 @@ def draw(report: Report, path: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    mpl.rcParams["svg.hashsalt"] = "soak"
+    from benchmarks.plot import STYLE  # noqa: PLC0415
+
+    mpl.rcParams.update({**STYLE, "svg.hashsalt": "soak"})
     minutes = [sample.seconds / 60 for sample in report.samples]
     calls = [0, *(sample.calls for sample in report.samples)]
     times = [0.0, *(sample.seconds for sample in report.samples)]
@@ -148,9 +150,8 @@ def draw(report: Report, path: Path) -> None:
     for axes, (what, values), color in zip(rows, panels.items(), ("#1f6f8b", "#8b5a1f", "#5f7f3f"), strict=True):
         axes.plot(minutes, values, color=color, linewidth=1.2)
         axes.set_ylim(0, max(values) * 1.25)
-        axes.set_title(what, fontsize=10, loc="left")
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(what, fontsize=10)
+        axes.grid(axis="y")
     rows[-1].set_xlim(0, minutes[-1])
     rows[-1].set_xlabel("minutes")
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, transparent=True, metadata={"Date": None})

@@ -1,0 +1,74 @@
+"""Limits that processes share through Redis or Valkey: `RerankClient(shared_limits=RedisLimits.from_url(...))`.
+
+Needs the extra `redis`: `pip install "jina-rerank[redis]"`.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from .._stack.limit_store import LimitStore, SharedLimits
+from ..limits import RateLimit
+from ._account import Account
+from ._link import Address, parse_url
+from ._server import Server
+from ._store import RedisStore
+
+__all__ = ["RedisLimits"]
+
+_WINDOW_SECONDS: Final = 61.0
+"""A minute of the API, and a second for the way there."""
+_LEASE_SECONDS: Final = 15.0
+"""The slots of a process that has ended without a word are free again after this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisLimits:
+    """The limits of a key, shared by all processes that name the same server and prefix.
+
+    It holds no connection, and can be pickled and passed to workers; the pickle contains the password.
+    """
+
+    _address: Address = field(repr=False)
+    _prefix: str
+    _timeout: float
+    _window: float = field(default=_WINDOW_SECONDS, repr=False)
+    _lease: float = field(default=_LEASE_SECONDS, repr=False)
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = "jina_rerank", timeout: float = 0.05) -> "RedisLimits":
+        """Return the limits kept on a server.
+
+        Args:
+            url: `redis://[[user]:password@]host[:port][/db]`; `rediss://...` for TLS, with `?ssl_ca_certs=path` for a
+                certificate authority of your own; `unix://[[user]:password@]/path[?db=0]`. A node of a cluster will do.
+            prefix: Begins the names of all keys on the server.
+            timeout: Seconds that a call waits for the server. A server that is slower counts as one that is down.
+
+        Raises:
+            ValueError: An argument is not valid.
+        """
+        if not prefix or set("{}") & set(prefix):
+            raise ValueError("prefix: must not be empty and must not contain { or }")
+        if not timeout > 0:
+            raise ValueError("timeout: must be greater than 0")
+        return cls(parse_url(url), prefix, timeout)
+
+    def __repr__(self) -> str:
+        return f"RedisLimits({str(self._address)!r}, prefix={self._prefix!r}, timeout={self._timeout!r})"
+
+    def open(self, scope: str, stated: RateLimit | None) -> LimitStore:
+        """Return the store for one key on one event loop, as `RerankClient` does. Does no I/O.
+
+        Args:
+            scope: Names the key without containing it: the origin and a SHA-256 of the key.
+            stated: Limits that the caller has configured.
+        """
+        # Braces: all keys of a scope are on the same node of a cluster.
+        keys = [f"{self._prefix}:{{{scope}}}:{name}" for name in ("state", "members", "leases", "waiting")]
+        server = Server(self._address, keys)
+        account = Account(stated, window=self._window, lease=self._lease)
+        return RedisStore(server, account, timeout=self._timeout)
+
+
+if TYPE_CHECKING:
+    _: type[SharedLimits] = RedisLimits

@@ -1,0 +1,141 @@
+"""What a process and the script say to each other, as JSON. No I/O."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Final
+
+from .._narrow import is_object
+from .._stack.limit_store import Kind
+from ..limits import RateLimit
+from ._ledger import BUCKETS
+
+SCRIPT: Final = files("jina_rerank.shared").joinpath("limits.lua").read_text(encoding="utf-8")
+SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+KINDS: Final[tuple[Kind, ...]] = ("requests", "tokens", "concurrency")
+
+
+@dataclass(slots=True)
+class Lessons:
+    """What the API has said about its limits since the last exchange."""
+
+    limits: dict[Kind, tuple[int, int]] = field(default_factory=dict[Kind, tuple[int, int]])
+    """Of each kind the limit, and how much of it was left."""
+    pause: float = 0.0
+    """Seconds."""
+
+    def add(self, kind: Kind | None, limit: int | None, remaining: int, pause: float) -> None:
+        """Add one; of two about the same the later counts, of two pauses the longer."""
+        if kind is not None and limit is not None:
+            self.limits[kind] = (limit, remaining)
+        self.pause = max(self.pause, pause)
+
+    def add_all(self, later: "Lessons") -> None:
+        """Add those of `later`."""
+        self.limits.update(later.limits)
+        self.pause = max(self.pause, later.pause)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One exchange: what a process reports and asks for."""
+
+    member: str
+    seq: int
+    """Grows with each exchange: the script ignores one that arrives after a later one."""
+    epoch: str
+    """Which life of the shared state it is about; empty before the first answer."""
+    held: int
+    """Requests in flight. A total, so that a lost exchange leaves nothing wrong."""
+    use: Sequence[tuple[int, int, int]]
+    """Age in milliseconds, requests and tokens of what the script has not counted."""
+    use_seq: int
+    """Grows with each new `use`: it is repeated until an answer comes, and counted once."""
+    asked: Sequence[int]
+    """Tokens of the requests that wait, in order."""
+    want: int
+    """How many wait, those beyond `asked` included."""
+    stated: dict[str, int]
+    lessons: Lessons
+    window: float
+    lease: float
+    leave: bool = False
+
+    def encode(self) -> str:
+        """Return the argument of the script."""
+        return json.dumps(
+            {
+                "member": self.member,
+                "seq": self.seq,
+                "epoch": self.epoch,
+                "held": self.held,
+                "use": self.use,
+                "use_seq": self.use_seq,
+                "ask": self.asked,
+                "want": self.want,
+                "stated": self.stated,
+                "learn": [(kind, *limit) for kind, limit in self.lessons.limits.items()],
+                "pause": round(self.lessons.pause * 1000),
+                "window": round(self.window * 1000),
+                "buckets": BUCKETS,
+                "lease": round(self.lease * 1000),
+                "leave": self.leave,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the script answers."""
+
+    epoch: str
+    restate: bool = False
+    """The shared state is a new one. Nothing was counted, and all use has to be reported again."""
+    stale: bool = False
+    """The script had received this exchange before, or a later one. Nothing was done."""
+    granted: int = 0
+    """How many of the asked requests may go, from the first on."""
+    wait: float = 0.0
+    """Seconds until the next one may go, as far as that is known."""
+    asks_in: float = 0.0
+    """Seconds after which to ask again."""
+    requests: int = 0
+    tokens: int = 0
+    in_flight: int = 0
+    members: int = 1
+    """Live processes, this one included."""
+    waiting: int = 0
+    """Processes that wait, this one included."""
+    limits: dict[str, int] = field(default_factory=dict[str, int])
+
+    @classmethod
+    def decode(cls, values: object) -> "Answer":
+        """Return what the script's reply says.
+
+        Raises:
+            TypeError: It is no reply of this script.
+        """
+        if not is_object(values):
+            raise TypeError("the script's reply is no object")
+        seconds = {name: values.pop(name, 0) / 1000 for name in ("wait", "asks_in")}
+        return cls(**values, **seconds)
+
+
+def stated_limits(limit: RateLimit | None) -> dict[str, int]:
+    """Return the configured limits by kind."""
+    if limit is None:
+        return {}
+    figures = (limit.requests_per_minute, limit.tokens_per_minute, limit.concurrency)
+    return {kind: figure for kind, figure in zip(KINDS, figures, strict=True) if figure is not None}
+
+
+def share_of(limits: dict[str, int], members: int) -> RateLimit:
+    """Return the part of one of so many processes: at least 1 of each limit."""
+    parts = {kind: max(1, int(limit) // members) for kind, limit in limits.items()}
+    return RateLimit(
+        requests_per_minute=parts.get("requests"),
+        tokens_per_minute=parts.get("tokens"),
+        concurrency=parts.get("concurrency"),
+    )

@@ -1,0 +1,298 @@
+"""The store as seen from one event loop: one exchange with the server at a time, for all requests that wait."""
+
+import logging
+import math
+import random
+from collections.abc import Callable, Sequence
+from itertools import islice
+from types import AsyncGeneratorType
+from typing import Any, Final
+
+import anyio
+
+from .._stack.connections import CLOSING_SECONDS, close_with_loop
+from .._stack.later import call_later, spawn
+from .._stack.limit_store import ForeignUse, Kind, Permit
+from ..limits import RateLimit
+from ._account import Account
+from ._exchange import Answer
+from ._server import SERVER_ERRORS, Server, reason
+
+_logger: Final = logging.getLogger("jina_rerank")
+
+_CONNECT_SECONDS: Final = 2.0
+_MOST_ASKED: Final = 100
+"""Requests in one exchange: it bounds the time that the script takes."""
+_MOST_REPEATS: Final = 3
+_REPORT_SECONDS: Final = 0.05
+"""What nobody can wait for is reported after this time, many at once."""
+_IDLE_SECONDS: Final = 5.0
+"""An unused connection is closed after this time."""
+_WARNING_SECONDS: Final = 60.0
+"""A server that fails now and then is not warned of each time."""
+_WARNING: Final = (
+    "shared limits: the server at %s is of no use (%s); until it answers, this process keeps to 1/%d of the limits"
+)
+_JITTER: Final = 0.1
+_SHORTEST_BACKOFF: Final = 0.1
+_LONGEST_BACKOFF: Final = 5.0
+
+
+class _Waiter:
+    __slots__ = ("done", "latest", "outcome", "tokens")
+
+    def __init__(self, tokens: int, latest: float) -> None:
+        self.tokens: int = tokens
+        self.latest: float = latest
+        self.done: anyio.Event = anyio.Event()
+        self.outcome: Permit | float = 0.0
+
+    def finish(self, outcome: Permit | float) -> None:
+        self.outcome = outcome
+        self.done.set()
+
+
+class RedisStore:
+    """Implements `LimitStore`. What waits is asked for by a task that runs only as long as something waits."""
+
+    def __init__(self, server: Server, account: Account, *, timeout: float) -> None:
+        self._server = server
+        self._account = account
+        self._timeout = timeout
+        self._waiting: dict[_Waiter, None] = {}  # an ordered set
+        self._share: RateLimit | None = None
+        self._may_go = -math.inf
+        """Until then nothing may go, as the store knows; it is down or not."""
+        self._failures = 0
+        self._warns_at = -math.inf
+        self._closed = False
+        self._serving: anyio.CancelScope | None = None
+        self._nudge = anyio.Event()
+        self._rested = anyio.Event()
+        self._closer: AsyncGeneratorType[None, None] | None = None
+        self._timer: tuple[float, Callable[[], None]] | None = None
+
+    @property
+    def share(self) -> RateLimit | None:
+        """See `LimitStore`."""
+        return self._share
+
+    @property
+    def foreign(self) -> ForeignUse:
+        """See `LimitStore`."""
+        return self._account.foreign(anyio.current_time())
+
+    async def acquire(self, tokens: int, latest: float) -> Permit | float:
+        """See `LimitStore`."""
+        if self._share is not None or self._closed:
+            return self._grant(tokens, local=True)
+        waiter = _Waiter(tokens, latest)
+        self._waiting[waiter] = None
+        self._closer = self._closer or close_with_loop(self)
+        self._serve_soon()
+        try:
+            await waiter.done.wait()
+        except BaseException:
+            self._waiting.pop(waiter, None)
+            if isinstance(waiter.outcome, Permit):
+                self.release(waiter.outcome, counted=False)
+            self._report_soon()
+            raise
+        return waiter.outcome
+
+    def release(self, permit: Permit, *, tokens: int | None = None, counted: bool = True) -> None:
+        """See `LimitStore`."""
+        self._account.release(permit, tokens=tokens, counted=counted)
+        last = self._account.last
+        if last.waiting or "concurrency" in last.limits:
+            self._report_soon()
+        elif self._is_up and self._serving is None:
+            self._serve_in(_REPORT_SECONDS)
+
+    def learn(self, kind: Kind | None, limit: int | None, *, remaining: int = 0, pause: float = 0.0) -> None:
+        """See `LimitStore`."""
+        self._account.learn(kind, limit, remaining, pause)
+        self._report_soon()
+
+    async def aclose(self) -> None:
+        """See `LimitStore`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop_waiting()
+        if self._timer is not None:
+            self._timer[1]()
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            self._nudge.set()
+            with anyio.move_on_after(self._timeout):
+                await self._rest()
+            if self._serving is not None:
+                self._serving.cancel()
+                await self._rest()
+            if self._server.is_connected and self._share is None:
+                await self._exchange()
+            await self._server.aclose()
+            if self._closer is not None and not self._closer.ag_running:  # else the loop ends, and closes it now
+                await self._closer.aclose()
+
+    async def _rest(self) -> None:
+        """Wait until no task serves."""
+        while self._serving is not None:
+            self._rested = anyio.Event()
+            await self._rested.wait()
+
+    def _grant(self, tokens: int, *, local: bool) -> Permit:
+        return self._account.grant(anyio.current_time(), tokens, local=local)
+
+    # When to serve -----------------------------------------------------------------------------------------------
+
+    @property
+    def _is_up(self) -> bool:
+        return self._share is None and not self._closed
+
+    def _report_soon(self) -> None:
+        if self._is_up:  # else the next probe reports it
+            self._nudge.set()
+            self._serve_soon()
+
+    def _serve_soon(self) -> None:
+        if self._serving is None:
+            self._serving = anyio.CancelScope()
+            spawn(self._serve, self._serving)
+
+    def _serve_in(self, seconds: float) -> None:
+        at = anyio.current_time() + seconds
+        if self._timer is not None:
+            if self._timer[0] <= at:
+                return
+            self._timer[1]()
+        self._timer = at, call_later(seconds, self._on_timer)
+
+    async def _on_timer(self) -> None:
+        self._timer = None
+        if self._serving is not None or self._closed:
+            return
+        if self._is_idle:
+            await self._server.aclose()
+        else:
+            self._serving = anyio.CancelScope()
+            await self._serve(self._serving)
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._is_up and self._account.is_reported and not self._account.held and not self._waiting
+
+    async def _serve(self, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                while await self._exchange() and not self._closed:
+                    if self._waiting:
+                        await self._pause()
+                    elif not self._nudge.is_set():
+                        break
+        except BaseException:
+            self._stop_waiting()  # somebody cancels all tasks, or the event loop ends
+            raise
+        finally:
+            self._serving = None
+            self._rested.set()
+        if not self._closed:
+            self._serve_in(self._next_report())
+
+    async def _pause(self) -> None:
+        """Wait until it is time to ask again, or something has changed here."""
+        if self._account.last.asks_in:
+            with anyio.move_on_after(self._account.last.asks_in * (1 + _JITTER * random.random())):
+                await self._nudge.wait()
+
+    def _next_report(self) -> float:
+        if self._share is not None:
+            backoff = min(_LONGEST_BACKOFF, _SHORTEST_BACKOFF * 2.0 ** min(self._failures, 10))
+            return backoff * random.uniform(0.5, 1)
+        if not self._account.is_reported:
+            return _REPORT_SECONDS
+        return self._account.lease / 3 if self._account.held else _IDLE_SECONDS
+
+    # One exchange ------------------------------------------------------------------------------------------------
+
+    async def _exchange(self) -> bool:
+        """Return whether the server has answered."""
+        try:
+            await self._connect()
+            for _ in range(_MOST_REPEATS):
+                self._nudge = anyio.Event()
+                waiters = tuple(islice(self._waiting, _MOST_ASKED))
+                answer = await self._ask([waiter.tokens for waiter in waiters])
+                if self._account.receive(answer):
+                    self._take(answer, waiters)
+                    return True
+            self._fail("it loses what it is told")
+        except TimeoutError as error:
+            self._fail(str(error) or "no answer in time")
+        except SERVER_ERRORS as error:
+            self._fail(reason(error))
+        return False
+
+    async def _connect(self) -> None:
+        if self._server.is_connected:
+            return
+        # Connecting may take longer than a call is to wait for the store.
+        call_off = call_later(self._timeout, self._degrade_soon)
+        try:
+            with anyio.fail_after(_CONNECT_SECONDS):
+                await self._server.connect()
+        finally:
+            call_off()
+
+    async def _degrade_soon(self) -> None:
+        self._degrade()
+
+    async def _ask(self, asked: Sequence[int]) -> Answer:
+        now = anyio.current_time()
+        report = self._account.report(now, asked, want=len(self._waiting), leave=self._closed)
+        reply: Any = None
+        with anyio.fail_after(self._timeout):
+            reply = await self._server.run(report.encode())
+        return Answer.decode(reply)
+
+    def _take(self, answer: Answer, waiters: Sequence[_Waiter]) -> None:
+        for waiter in waiters[: answer.granted]:
+            permit = self._grant(waiter.tokens, local=False)
+            if waiter in self._waiting:
+                del self._waiting[waiter]
+                waiter.finish(permit)
+            else:  # cancelled, or served by a local permit, meanwhile
+                self.release(permit, counted=False)
+        self._may_go = anyio.current_time() + answer.wait
+        for waiter in [waiter for waiter in self._waiting if waiter.latest < self._may_go]:
+            del self._waiting[waiter]
+            waiter.finish(max(answer.wait, answer.asks_in))
+        if self._failures:
+            _logger.info("shared limits: the server at %s answers again", self._server)
+        self._failures, self._share = 0, None
+
+    def _fail(self, why: str) -> None:
+        self._failures += 1
+        self._degrade()
+        now = anyio.current_time()
+        if not self._closed and now >= self._warns_at:
+            self._warns_at = now + _WARNING_SECONDS
+            _logger.warning(_WARNING, self._server, why, self._account.members)
+
+    def _degrade(self) -> None:
+        """From now on permits are local ones; but what waits for the window to have room waits for that."""
+        self._share = self._account.share()
+        wait = self._may_go - anyio.current_time()
+        if wait <= 0:
+            self._stop_waiting()
+        elif self._waiting:
+            call_later(wait, self._stop_waiting_if_down)
+
+    async def _stop_waiting_if_down(self) -> None:
+        if self._share is not None:
+            self._degrade()
+
+    def _stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting:
+            waiter.finish(self._grant(waiter.tokens, local=True))
