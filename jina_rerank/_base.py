@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from .core import Core
 from .documents import Document
+from .limits import RateLimitStatus
 from .models import AnyRequest
 from .options import LocalOptions, OptionOverrides
 from .totals import Totals
@@ -58,6 +59,14 @@ class BaseClient:
     def totals(self) -> Totals:
         """What the calls of this client and its clones have cost so far."""
         return self.core.totals
+
+    @property
+    def limits(self) -> RateLimitStatus:
+        """A snapshot of the key's limits: what is allowed, used, waited for, and held by others.
+
+        RerankClient: of the running event loop. SyncRerankClient: of all sync clients of the process.
+        """
+        return self.core.limits_here()
 
     def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
         """Return a clone with other options, over the same connections.

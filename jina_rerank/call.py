@@ -185,6 +185,7 @@ def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
         model=ranking.model,
         usage=ranking.usage,
         attempts=call.wire.tally.attempts,
+        throttled_seconds=call.wire.tally.throttled_seconds,
         calls=ranking.calls,
         strategy=ranking.strategy,
         degraded=ranking.cause is not None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from pydantic import SecretStr
 
 from ._base import BaseClient
+from ._stack.limit_store import SharedLimits
 from .call import open_call
 from .catalog import Scoring
 from .core import Core
@@ -60,6 +61,8 @@ class RerankClient(BaseClient):
             5 % of the requests; None for never. Both may be billed.
         fallback: "original_order" returns the documents in the order given when no ranking could be had, with
             `degraded` and `cause` set; None raises the error.
+        shared_limits: A `jina_rerank.shared.RedisLimits`, through which processes and machines share the limits of
+            the key; None lets each find its share by itself.
         headers: Headers to send with each request.
         proxy: The URL of a proxy; else those of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
         verify: How the server's certificate is checked: True by certifi's authorities, False not at all, a path to a
@@ -92,6 +95,7 @@ class RerankClient(BaseClient):
         scoring: Scoring | None = None,
         hedge_after: float | None = None,
         fallback: Fallback | None = None,
+        shared_limits: SharedLimits | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
@@ -114,6 +118,7 @@ class RerankClient(BaseClient):
             scoring=scoring,
             hedge_after=hedge_after,
             fallback=fallback,
+            shared_limits=shared_limits,
             headers=headers,
             proxy=proxy,
             verify=verify,

@@ -5,16 +5,18 @@ import platform
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, cast
 
+import anyio
 from pydantic import SecretStr
 
 from ._stack import Send
 from ._stack.connections import Connections, LoopState
 from ._stack.fallback import Incident, with_fallback
-from ._stack.rate_limiting import with_max_concurrency, with_rate_limit
 from ._stack.hedging import HedgeAllowance, with_hedge
 from ._stack.http import SecretHeaders, http_attempt
+from ._stack.limit_store import SharedLimits
+from ._stack.rate_limiting import with_max_concurrency, with_rate_limit
 from ._stack.retrying import with_retry
 from ._stack.splitting import with_parts
 from ._stack.timing import with_deadline, with_timeout
@@ -25,7 +27,7 @@ from .catalog import DEFAULT_MODEL, Scoring
 from .documents import Document
 from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import ClientClosedError, ConfigurationError, InvalidRequestError, RerankError
-from .limits import RateLimit
+from .limits import RateLimit, RateLimitStatus
 from .models import AnyRequest, RerankResponse
 from .options import Fallback, LocalOptions, OptionOverrides, Options, TransportName, check_flag, local_options
 from .retry import RetryPolicy, RetryQuota
@@ -58,6 +60,8 @@ class Shared:
     account: Account = field(default_factory=Account)
     hedges: HedgeAllowance = field(default_factory=HedgeAllowance)
     incident: Incident = field(default_factory=Incident)
+    limits: SharedLimits | None = None
+    """What shares the limits of the key with other processes."""
     quotas: dict[int, RetryQuota] = field(default_factory=dict[int, RetryQuota])
     """By capacity: clones with another `RetryPolicy.quota` draw from a bucket of their own."""
 
@@ -95,6 +99,7 @@ class Core:
         scoring: Scoring | None,
         hedge_after: float | None,
         fallback: Fallback | None,
+        shared_limits: SharedLimits | None,
         headers: Mapping[str, str] | None,
         proxy: str | None,
         verify: bool | str | ssl.SSLContext,
@@ -132,7 +137,8 @@ class Core:
             transport=transport,
             http_client=http_client,
         )
-        return cls(Shared(endpoint, Connections(opener)), options, closes=True)
+        shared = Shared(endpoint, Connections(opener), limits=_checked_limits(shared_limits))
+        return cls(shared, options, closes=True)
 
     @classmethod
     def local(cls, scorer: "str | Scorer | ScoreFunction", options: LocalOptions) -> Self:
@@ -168,6 +174,7 @@ class Core:
             policy=options.retry,
             rate_limit=options.rate_limit,
             max_concurrency=options.max_concurrency,
+            shared_limits=self._shared.limits,
         )
         send = with_max_concurrency(send, connections, options.max_concurrency)
         send = with_hedge(send, options.hedge_after, self._shared.hedges)
@@ -184,6 +191,11 @@ class Core:
         from ._stack.local import with_model  # noqa: PLC0415  # rarely used
 
         return with_model(send, scorer.name)
+
+    def limits_here(self) -> RateLimitStatus:
+        """Return the limits of the key on the running event loop."""
+        limits = self._connections.here().limits
+        return RateLimitStatus() if limits is None else limits.status(anyio.current_time())
 
     @property
     def hosted(self) -> bool:
@@ -274,3 +286,12 @@ class Core:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a rerank client holds connections and a key, and cannot be pickled; make one in each process")
+
+
+def _checked_limits(value: object) -> SharedLimits | None:
+    if value is None:
+        return None
+    if isinstance(value, type) or not callable(getattr(value, "open", None)):
+        kind = type(value).__name__
+        raise ConfigurationError(f"shared_limits: expected a RedisLimits, got {kind}; use RedisLimits.from_url(...)")
+    return cast(SharedLimits, value)

@@ -1,5 +1,6 @@
-"""Limits of a key, for callers who know theirs: requests and tokens per minute, and requests at once."""
+"""The limits of a key: those that a caller states, and a snapshot of those that a client has learnt."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -10,7 +11,7 @@ _Count = PositiveInteger | None
 
 
 class RateLimit(BaseModel, frozen=True, extra="forbid", strict=True):
-    """What a key may do. What is None is not known: the client learns it from the server's refusals."""
+    """What a key may do. What is None is not known: the client learns it from the server."""
 
     requests_per_minute: _Count = None
     """Requests in any 60 seconds."""
@@ -20,7 +21,46 @@ class RateLimit(BaseModel, frozen=True, extra="forbid", strict=True):
     """Requests in flight at once."""
 
     FREE: ClassVar["RateLimit"]
-    """A free key of the hosted API (jina.ai/reranker, rate limits)."""
+    """A free key of the hosted API: 100 requests and 100,000 tokens a minute, 2 at once (its dashboard, 2026-05;
+    100,000 and 2 were also observed in 2026-06). The API description promises 500, 1,000,000 and 5."""
+    PAID: ClassVar["RateLimit"]
+    """A paid key of the hosted API: 500 requests and 2,000,000 tokens a minute, 50 at once (its dashboard,
+    2026-05). The API description promises 10,000,000 tokens."""
+    PREMIUM: ClassVar["RateLimit"]
+    """A premium key of the hosted API: 5,000 requests and 50,000,000 tokens a minute, 500 at once (its
+    dashboard, 2026-05). The API description promises 100,000,000 tokens."""
 
 
 RateLimit.FREE = RateLimit(requests_per_minute=100, tokens_per_minute=100_000, concurrency=2)
+RateLimit.PAID = RateLimit(requests_per_minute=500, tokens_per_minute=2_000_000, concurrency=50)
+RateLimit.PREMIUM = RateLimit(requests_per_minute=5_000, tokens_per_minute=50_000_000, concurrency=500)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """What the last minute of a key holds, of requests or of tokens."""
+
+    used: int = 0
+    """What this process has sent on this event loop."""
+    limit: int | None = None
+    """What is allowed in a minute; None as long as it is not known."""
+    held_by_others: int = 0
+    """What other processes have used, as last observed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitStatus:
+    """A snapshot of a key's limits on one event loop: what `client.limits` returns."""
+
+    in_flight: int = 0
+    """Requests at the server now."""
+    allowed_in_flight: float = 0.0
+    """How many may be in flight now. A number below 1 is a rate: so many requests in the time of one answer."""
+    concurrency: int | None = None
+    """The limit on requests in flight, stated or named by the server; None as long as it is not known."""
+    requests: LimitUse = LimitUse()
+    tokens: LimitUse = LimitUse()
+    waiting: int = 0
+    """Requests that wait in the queue of the key."""
+    paused_seconds: float = 0.0
+    """Seconds for which nothing is sent, because the server has asked for it (Retry-After)."""

@@ -149,6 +149,8 @@ class RerankResponse(Generic[T_co]):
     """The tokens billed; None where the server does not tell."""
     attempts: int = 0
     """HTTP requests sent for this call, refused ones included."""
+    throttled_seconds: float = 0.0
+    """Seconds that its HTTP requests have waited for the limits of the key, or for `max_concurrency`, added up."""
     calls: int = 0
     """Requests that were answered and make up this response: 0 when nothing had to be sent."""
     strategy: Strategy = "single"
@@ -219,6 +221,7 @@ class RerankResponse(Generic[T_co]):
             "model": self.model,
             "usage": self.usage,
             "attempts": self.attempts,
+            "throttled_seconds": self.throttled_seconds,
             "calls": self.calls,
             "strategy": self.strategy,
             "degraded": self.degraded,

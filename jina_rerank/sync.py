@@ -14,13 +14,14 @@ from pydantic import SecretStr
 from ._background import background
 from ._base import BaseClient
 from ._stack.connections import CLOSING_SECONDS
+from ._stack.limit_store import SharedLimits
 from .call import open_call
 from .catalog import Scoring
 from .core import Core
 from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
 from .endpoint import as_secret
 from .errors import ConfigurationError
-from .limits import RateLimit
+from .limits import RateLimit, RateLimitStatus
 from .models import AnyRequest, RerankResponse
 from .options import (
     CLIENT_DEFAULT,
@@ -76,6 +77,7 @@ class SyncRerankClient(BaseClient):
         scoring: Scoring | None = None,
         hedge_after: float | None = None,
         fallback: Fallback | None = None,
+        shared_limits: SharedLimits | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
@@ -103,6 +105,7 @@ class SyncRerankClient(BaseClient):
             scoring=scoring,
             hedge_after=hedge_after,
             fallback=fallback,
+            shared_limits=shared_limits,
             headers=headers,
             proxy=proxy,
             verify=verify,
@@ -232,6 +235,15 @@ class SyncRerankClient(BaseClient):
         return SyncRerankStream(
             self.core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
+
+    @property
+    def limits(self) -> RateLimitStatus:
+        """A snapshot of the key's limits: what is allowed, used, waited for, and held by others."""
+
+        async def status() -> RateLimitStatus:
+            return self.core.limits_here()
+
+        return background.run(status(), deadline=CLOSING_SECONDS)
 
     def close(self) -> None:
         """Closes the client: calls in flight in other threads end with ClientClosedError, and so do later ones."""

@@ -28,6 +28,8 @@ class Tally:
     """How the last attempt failed, kept for the error of a deadline."""
     waited_out: RerankError | None = None
     """The 429 after which a request was still waiting when its call ended."""
+    throttled_seconds: float = 0.0
+    """Seconds that its requests have waited for rate limits."""
     throttles: int = 0
     """Requests that were answered with a 429."""
     backs_off_until: float = 0.0

@@ -1,4 +1,4 @@
-"""The governor and the quota of retries, driven by Hypothesis through all they can meet, with time in its hand."""
+"""The rate limiter and the quota of retries, driven by Hypothesis, which also decides what time it is."""
 
 import math
 
@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jina_rerank import APIConnectionError, RateLimit, RateLimitError, RerankError
-from jina_rerank._stack.estimates import TokenScale
-from jina_rerank._stack.governor import Governor, Turn
-from jina_rerank._stack.lessons import Kind
+from jina_rerank._stack.estimators import TokenEstimator
+from jina_rerank._stack.rate_limit_errors import Kind
+from jina_rerank._stack.rate_limiter import RateLimiter
+from jina_rerank._stack.waiter import Waiter
 from jina_rerank.retry import RetryQuota
 
 LIMITS = {
@@ -32,26 +33,28 @@ LIMIT = st.builds(
     requests_per_minute=st.none() | st.integers(1, 20),
     tokens_per_minute=st.none() | st.integers(1, 3000),
 )
-SPENT: st.SearchStrategy[tuple[Kind, ...]] = st.sampled_from([(), ("requests",), ("tokens",), ("requests", "tokens")])
+REMAINING: st.SearchStrategy[dict[Kind, int]] = st.fixed_dictionaries(
+    {}, optional={"requests": st.integers(0, 30), "tokens": st.integers(0, 4000)}
+)
 
 
-class GovernorMachine(RuleBasedStateMachine):
+class RateLimiterMachine(RuleBasedStateMachine):
     """Requests come, go, fail, are refused and cancelled; time passes; nothing is lost, only the late wait longer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.governor = Governor()
+        self.limiter = RateLimiter(jitter=lambda: 0.5)
         self.now = 0.0
         self.come_so_far = 0
-        self.queue: list[Turn] = []
-        self.flying: list[Turn] = []
-        self.log: list[tuple[float, Turn]] = []
+        self.queue: list[Waiter] = []
+        self.flying: list[Waiter] = []
+        self.log: list[tuple[float, Waiter]] = []
         self.concurrency: float = math.inf
         self.requests: float = math.inf
 
     @initialize(limit=LIMIT, number=st.none() | st.integers(1, 20))
     def state(self, limit: RateLimit, number: int | None) -> None:
-        self.governor.state(limit, number)
+        self.limiter.configure(limit, number)
         self.concurrency = limit.concurrency or math.inf
         self.requests = limit.requests_per_minute or math.inf
 
@@ -61,17 +64,17 @@ class GovernorMachine(RuleBasedStateMachine):
         deadline=st.sampled_from([1.0, 10.0, 100.0, math.inf]),
     )
     def come(self, tokens: int, patience: float, deadline: float) -> None:
-        turn = Turn(lambda: tokens)
-        turn.patience = patience
-        turn.latest = self.now + deadline
-        if self.governor.enter(turn, self.now):
+        waiter = Waiter(lambda: tokens)
+        waiter.patience = patience
+        waiter.deadline = self.now + deadline
+        if self.limiter.enter(waiter, self.now):
             assert not self.queue, "it overtook those who wait"
-            self._sent(turn)
+            self._sent(waiter)
         else:
-            self.queue.append(turn)
+            self.queue.append(waiter)
             self.come_so_far += 1
-            turn.place = self.come_so_far
-            self.governor.join(turn, self.now)
+            waiter.place = self.come_so_far
+            self.limiter.join(waiter, self.now)
             self._look()
 
     @rule(seconds=st.floats(0.0, 70.0))
@@ -81,49 +84,51 @@ class GovernorMachine(RuleBasedStateMachine):
             self._wake_head()
         self.now = max(self.now, end)
 
-    @rule(data=st.data(), tokens=st.none() | st.integers(0, 3000), spent=SPENT)
-    def succeed(self, data: st.DataObject, tokens: int | None, spent: tuple[Kind, ...]) -> None:
+    @rule(data=st.data(), tokens=st.none() | st.integers(0, 3000), remaining=REMAINING)
+    def succeed(self, data: st.DataObject, tokens: int | None, remaining: dict[Kind, int]) -> None:
         if self.flying:
-            turn = self._pick(data, self.flying)
-            self.governor.succeeded(turn, self.now, tokens=tokens, spent=spent)
+            waiter = self._pick(data, self.flying)
+            self.limiter.succeeded(waiter, self.now, tokens=tokens, remaining=remaining)
             self._look()
 
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         if self.flying:
-            self.governor.failed(self._pick(data, self.flying), self.now)
+            self.limiter.failed(self._pick(data, self.flying), self.now)
             self._look()
 
-    @rule(data=st.data(), error=REFUSALS, pause=st.floats(0.0, 8.0))
-    def refuse(self, data: st.DataObject, error: RateLimitError, pause: float) -> None:
+    @rule(data=st.data(), error=REFUSALS)
+    def refuse(self, data: st.DataObject, error: RateLimitError) -> None:
         if self.flying:
-            turn = self._pick(data, self.flying)
-            self.log = [entry for entry in self.log if entry[1] is not turn]
-            self.governor.refused(turn, self.now, error, pause)
+            waiter = self._pick(data, self.flying)
+            self.log = [entry for entry in self.log if entry[1] is not waiter]
+            self.limiter.throttled(waiter, self.now, error)
             self._look()
 
     @rule(data=st.data())
     def cancel_a_waiter(self, data: st.DataObject) -> None:
         if self.queue:
-            self.governor.withdraw(self._pick(data, self.queue), self.now)
+            self.limiter.withdraw(self._pick(data, self.queue), self.now)
             self._look()
 
     @rule(data=st.data())
     def cancel_before_it_knows_of_its_turn(self, data: st.DataObject) -> None:
         if self.flying:
-            turn = self._pick(data, self.flying)
-            self.log = [entry for entry in self.log if entry[1] is not turn]
-            self.governor.withdraw(turn, self.now)
+            waiter = self._pick(data, self.flying)
+            self.log = [entry for entry in self.log if entry[1] is not waiter]
+            self.limiter.withdraw(waiter, self.now)
             self._look()
 
     @invariant()
     def nothing_is_negative_and_no_limit_is_broken(self) -> None:
-        governor = self.governor
-        assert governor.in_flight == len(self.flying)
-        assert governor.in_flight <= self.concurrency
-        assert governor.concurrency.value <= min(self.concurrency, governor.concurrency.ceiling)
-        for allowance in (governor.concurrency, governor.requests, governor.tokens):
-            assert 1 <= allowance.value <= allowance.ceiling
+        limiter = self.limiter
+        assert limiter.in_flight == len(self.flying)
+        assert limiter.in_flight <= self.concurrency
+        assert limiter.concurrency.value <= self.concurrency
+        assert limiter.concurrency.value > 0
+        for window in (limiter.requests, limiter.tokens):
+            assert window.used >= 0
+            assert window.foreign(self.now) >= 0
         recent = [time for time, _ in self.log if time > self.now - 60]
         assert len(recent) <= self.requests
 
@@ -136,48 +141,54 @@ class GovernorMachine(RuleBasedStateMachine):
         """In the end all are served, if only the server answers."""
         for _ in range(100_000):
             if self.flying:
-                self.governor.failed(self.flying.pop(0), self.now)
+                self.limiter.failed(self.flying.pop(0), self.now)
                 self._look()
             elif self.queue:
                 self._wake_head()
             else:
                 break
         assert not self.queue
-        assert self.governor.in_flight == 0
+        assert self.limiter.in_flight == 0
 
     def _wake_head(self) -> None:
         head = self._head()
         self.now = max(self.now, head.wakes_at)
         assert math.isfinite(self.now)
         head.wakes_at = math.inf
-        self.governor.advance(self.now)
+        self.limiter.advance(self.now)
         self._look()
 
-    def _pick(self, data: st.DataObject, turns: list[Turn]) -> Turn:
-        return turns.pop(data.draw(st.integers(0, len(turns) - 1)))
+    def _pick(self, data: st.DataObject, waiters: list[Waiter]) -> Waiter:
+        return waiters.pop(data.draw(st.integers(0, len(waiters) - 1)))
 
     def _look(self) -> None:
         """Who is not waiting any more were the first in the queue, but for those who were late."""
-        gone = [turn for turn in self.queue if turn.state != "waiting"]
-        self.queue = [turn for turn in self.queue if turn.state == "waiting"]
-        for turn in gone:
-            if turn.late:
-                assert all(other.late and other.latest <= turn.latest for other in self.queue), "the late overtook"
+        gone = [waiter for waiter in self.queue if waiter.state != "waiting"]
+        self.queue = [waiter for waiter in self.queue if waiter.state == "waiting"]
+        for waiter in gone:
+            if waiter.is_late:
+                assert all(other.is_late and other.deadline <= waiter.deadline for other in self.queue), (
+                    "the late overtook"
+                )
             else:
-                assert all(other.late or other.place > turn.place for other in self.queue), "somebody was overtaken"
-            if turn.state == "sent":
-                self._sent(turn)
+                assert all(other.is_late or other.place > waiter.place for other in self.queue), (
+                    "somebody was overtaken"
+                )
+            if waiter.state == "sent":
+                self._sent(waiter)
             else:
-                assert turn.state == "turned away"
-                assert turn.wait > min(turn.patience, turn.latest - self.now)
-        assert not any(turn.late and math.isinf(turn.latest) for turn in self.queue), "it has all the time there is"
+                assert waiter.state == "rejected"
+                assert waiter.wait > min(waiter.patience, waiter.deadline - self.now)
+        assert not any(waiter.is_late and math.isinf(waiter.deadline) for waiter in self.queue), (
+            "it has all the time there is"
+        )
 
-    def _head(self) -> Turn:
-        return min(self.queue, key=lambda turn: turn.order)
+    def _head(self) -> Waiter:
+        return min(self.queue, key=lambda waiter: waiter.order)
 
-    def _sent(self, turn: Turn) -> None:
-        self.flying.append(turn)
-        self.log.append((self.now, turn))
+    def _sent(self, waiter: Waiter) -> None:
+        self.flying.append(waiter)
+        self.log.append((self.now, waiter))
 
 
 class QuotaMachine(RuleBasedStateMachine):
@@ -213,18 +224,18 @@ class QuotaMachine(RuleBasedStateMachine):
 
 
 def test_tokens_are_planned_above_their_mean_when_they_vary() -> None:
-    scale = TokenScale()
-    assert scale.applied(100) == 100
+    estimator = TokenEstimator()
+    assert estimator.planned(100) == 100
     for _ in range(20):
-        scale.learn(100, 150)
-    assert 150 <= scale.applied(100) <= 151
+        estimator.observe(100, 150)
+    assert 150 <= estimator.planned(100) <= 151
     for _ in range(10):
-        scale.learn(100, 100)
-        scale.learn(100, 200)
-    assert 200 < scale.applied(100) < 300
+        estimator.observe(100, 100)
+        estimator.observe(100, 200)
+    assert 200 < estimator.planned(100) < 300
 
 
-TestGovernor = GovernorMachine.TestCase
-TestGovernor.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestRateLimiter = RateLimiterMachine.TestCase
+TestRateLimiter.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestQuota = QuotaMachine.TestCase
 TestQuota.settings = settings(max_examples=50, deadline=None)

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final
 
 from .congestion import QueueingDetector, RefusalMeter
+from .named_ceiling import NamedCeiling
 
 MAX_CONCURRENCY: Final = 100
 """Requests in flight at the most, unless a caller says more."""
@@ -46,13 +47,6 @@ _MIN_INTERVAL: Final = 0.1
 _QUEUEING_INTERVAL: Final = 1.0
 _MAX_INTERVAL: Final = 60.0
 """Seconds until the next step beyond a good level; they double with each step that fails."""
-_REVISIT_ANSWERS: Final = 100
-"""Answers between two steps beyond a named limit, so that they are 1 % of the requests."""
-_REVISIT_SECONDS: Final = 30.0
-_REVISIT_FEW_ANSWERS: Final = 50
-"""Where requests are few: after so many seconds so many answers are enough."""
-_REVISIT_PROOF: Final = 3
-"""Answers beyond a named limit that prove it outdated. One may be chance: the server is free before its answer is here."""
 
 
 class AdaptiveLimit:
@@ -71,30 +65,27 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_calm_share",
-        "_configured",
-        "_last_before_decrease",
+        "_ceiling",
         "_doubling_seconds",
         "_interval",
         "_jitter",
+        "_last_before_decrease",
         "_most",
-        "_named_at",
         "_next_at",
         "_number",
         "_queueing",
-        "_proofs",
         "_refusals",
         "_resting",
-        "_revisit_answers",
-        "_revisit_at",
         "_run",
         "_sent_at",
         "_step",
         "_step_answers",
         "_step_refusals",
+        "configured",
         "good",
         "latency",
         "max_gap",
-        "named",
+        "share",
         "value",
     )
 
@@ -102,32 +93,39 @@ class AdaptiveLimit:
         self.value: float = OPENING
         """How many may be in flight; below 1, how many in one latency."""
         self.good: float = 1.0
-        """The most in flight of which an answer has come, since the last decrease."""
-        self.named: float = math.inf
-        """The limit that the server names."""
+        """The level to which it returns with each answer, and beyond which it steps."""
         self.max_gap: float = _MIN_GAP
         """Seconds between two requests at the most, however often the server refuses."""
         self.latency: float = _DEFAULT_LATENCY
         """Seconds that an answer takes: kept up to date from outside."""
         self._doubling_seconds: float | None = doubling_seconds
         self._most: float = MAX_CONCURRENCY
-        self._configured = math.inf
-        self._named_at = self._sent_at = -math.inf
-        self._next_at = self._revisit_at = math.inf
+        self.configured: float = math.inf
+        """The limit that callers have stated."""
+        self.share: float = math.inf
+        """The part of the limit that is left to this process while a shared store does not answer."""
+        self._sent_at = -math.inf
+        self._next_at = math.inf
         self._interval = _MIN_INTERVAL
         self._step = self._jitter = 1.0
         self._number = self._last_before_decrease = 0
         self._step_answers = self._step_refusals = 0
         self._calm_share = 0.0
-        self._run = self._revisit_answers = self._proofs = 0
+        self._run = 0
+        self._ceiling = NamedCeiling()
         self._resting: deque[float] = deque()
         self._refusals = RefusalMeter()
         self._queueing = QueueingDetector(OPENING)
 
     @property
+    def named(self) -> float:
+        """The limit that the server names; infinite as long as it does not."""
+        return self._ceiling.limit
+
+    @property
     def ceiling(self) -> float:
         """What the level grows to: the limit where that is known."""
-        return min(self._configured, self._most, self.named)
+        return min(self.configured, self._most, self.named)
 
     @property
     def is_opening(self) -> bool:
@@ -143,22 +141,22 @@ class AdaptiveLimit:
 
     def configure(self, limit: int) -> None:
         """Apply a limit that a caller states, from the start. Of several the lowest counts."""
-        self._configured = min(self._configured, limit)
+        self.configured = min(self.configured, limit)
         if self.is_opening:
-            self._most = self.value = self._configured
-        self.value = min(self.value, self._configured)
+            self._most = self.value = self.configured
+        self.value = min(self.value, self.configured)
 
     def open_at(self, number: int) -> None:
         """Apply a number that a caller wants from the start; it has no effect once there was a refusal."""
         if self.is_opening:
             self._most = max(self._most, number)
-            self.value = min(self._configured, max(self.value, number))
+            self.value = min(self.configured, max(self.value, number))
 
-    def slot_at(self, in_flight: int, now: float) -> float:
-        """Return the time from which one more may be sent: at most `now` if it may be now, inf if one must end first."""
+    def slot_at(self, in_flight: int) -> float:
+        """Return the time from which one more may be sent: in the past if it may be now, inf if one must end first."""
         if self.value < 1:
             return math.inf if in_flight else self._sent_at + self.gap
-        if in_flight + len(self._resting) + 1 <= self.value:
+        if in_flight + len(self._resting) + 1 <= min(self.value, self.share):
             return -math.inf
         return self._resting[0] if self._resting else math.inf
 
@@ -167,8 +165,8 @@ class AdaptiveLimit:
         while self._resting and self._resting[0] <= now:
             self._resting.popleft()
 
-    def sent(self, position: int, now: float, jitter: float) -> int:
-        """Note that a request is sent, the `position`-th in flight; return its number."""
+    def sent(self, now: float, jitter: float) -> int:
+        """Note that a request is sent; return its number."""
         self._sent_at, self._jitter = now, jitter
         self._number += 1
         return self._number
@@ -178,10 +176,10 @@ class AdaptiveLimit:
     @property
     def increases_at(self) -> float:
         """When the level may grow next if it is used up; inf if it cannot before an answer comes."""
-        if self.value < 1 or self.value >= min(self._configured, self._most):
+        if self.value < 1 or self.value >= min(self.configured, self._most):
             return math.inf
         if self.value >= self.named:
-            return self._revisit_at
+            return self._ceiling.tries_at
         if self.is_opening or self.value <= math.floor(self.good):
             return self._next_at
         return math.inf  # the last step is not decided, or the return to the last good level goes on
@@ -194,18 +192,19 @@ class AdaptiveLimit:
             return
         better = self._queueing.better_level()
         if self.value >= self.named:
-            self._revisit(now)
+            if self._ceiling.try_more(now):
+                self._set(self.named + 1)
         elif better is not None:
             self._lower_to(better, now)
             self._interval = max(_QUEUEING_INTERVAL, self._interval)
             self._back_off(now)
         elif self._doubling_seconds is not None:
-            self._set(min(self.ceiling, 2 * self.value), now)
+            self._set(min(self.ceiling, 2 * self.value))
             self._next_at = now + self._doubling_seconds
         else:
             self._calm_share = self._refusals.share
             self._step_answers = self._step_refusals = 0
-            self._set(min(self.ceiling, math.floor(self.good) + self._step), now)
+            self._set(min(self.ceiling, math.floor(self.good) + self._step))
 
     def _keep_step(self, now: float) -> None:
         """Take the level for good: a round of answers has come with no more refusals than before."""
@@ -216,36 +215,16 @@ class AdaptiveLimit:
             self._interval = max(_MIN_INTERVAL, self._interval / 2)
             self._next_at = now
 
-    def _revisit(self, now: float) -> None:
-        """Try one more than the server has named, at intervals that grow with the age of what it said."""
-        is_due = now >= self._revisit_at + _REVISIT_SECONDS and self._revisit_answers >= _REVISIT_FEW_ANSWERS
-        if self._revisit_answers < _REVISIT_ANSWERS and not is_due:
-            return
-        pause = min(_REVISIT_SECONDS, (now - self._named_at) / 4)
-        self._revisit_at = now + max(1.0, pause)
-        self._revisit_answers = 0
-        self._set(self.named + 1, now)
-
     def succeeded(self, position: int, number: int, latency: float, now: float) -> None:
         """Learn from an answer to what was the `position`-th request in flight."""
         self._refusals.succeeded()
         self._queueing.observe(latency, number)
-        self._revisit_answers += 1
         if self.value < 1:
-            self._run += 1
-            if self.good >= 1:  # an outage, and it is over
-                self.value = 1.0
-            elif self.value < _SHARED_LEVEL and self.named < math.inf:
-                self.value = min(_SHARED_LEVEL, 2 * self.value)
-            else:
-                self.value = min(1.0, self.value * (1 + _PACED_INCREASE * self._run))
+            self._speed_up()
             return
         if number <= self._last_before_decrease:
             return
-        if position > self.named:
-            self._proofs += 1
-            if self._proofs >= _REVISIT_PROOF:
-                self.named = math.inf
+        self._ceiling.answered(position)
         if self.is_opening:
             self.good = max(self.good, position)
         elif self.good < self.value <= self.named:
@@ -255,14 +234,23 @@ class AdaptiveLimit:
         if self.value < self.good:
             self.value = min(self.ceiling, self.good, self.value + 1)
 
+    def _speed_up(self) -> None:
+        self._run += 1
+        if self.good >= 1:  # an outage, and it is over
+            self.value = 1.0
+        elif self.value < _SHARED_LEVEL and self.named < math.inf:
+            self.value = min(_SHARED_LEVEL, 2 * self.value)
+        else:
+            self.value = min(1.0, self.value * (1 + _PACED_INCREASE * self._run))
+
     # Decreases
 
-    def refused(self, position: int, number: int, in_flight: int, now: float) -> bool:
+    def refused(self, number: int, in_flight: int, now: float) -> bool:
         """Learn from a refusal that names no limit; return whether everybody slows down, and not the caller alone."""
         self._refusals.refused()
         if number <= self._last_before_decrease:
             if self.value > in_flight >= 1:
-                self._lower_to(in_flight, now, keep=False)  # of the same burst
+                self._lower_to(in_flight, now)  # of the same burst
             return True
         if self.value < 1:
             self._lower_to(self.value * self._paced_decrease, now, keep=self.good >= 1)
@@ -280,7 +268,7 @@ class AdaptiveLimit:
             return False
         excess = self._refusals.excess(in_flight)
         if excess:
-            self._lower_to(self.value * (1 - excess), now, keep=False)
+            self._lower_to(self.value * (1 - excess), now)
             return True
         self._resting.append(now + self.latency)
         return False
@@ -288,13 +276,11 @@ class AdaptiveLimit:
     def refused_by_name(self, limit: int, position: int, number: int, in_flight: int, now: float) -> None:
         """Learn from a refusal that names the limit."""
         self._refusals.refused()
-        if limit != self.named:
-            self.named, self._named_at, self._revisit_at = limit, now, now + 1.0
+        self._ceiling.name(limit, now)
         self._doubling_seconds = None
-        self._proofs = 0
         if in_flight >= limit or position > limit or number <= self._last_before_decrease:
             if self.value > limit:
-                self._lower_to(limit, now, keep=False)
+                self._lower_to(limit, now)
         else:
             self._lower_to(in_flight or self._shared_level, now)
             self._interval = max(_SHARED_INTERVAL, self._interval)
@@ -320,7 +306,7 @@ class AdaptiveLimit:
         self._run = 0
         self._step = 1.0
         self._resting.clear()
-        self._refusals.restart() 
+        self._refusals.restart()
         self._queueing.changed(self.value, self._number)
 
     def _back_off(self, now: float) -> None:
@@ -328,6 +314,6 @@ class AdaptiveLimit:
         self._interval = min(_MAX_INTERVAL, 2 * self._interval)
         self._step = 1.0
 
-    def _set(self, level: float, now: float) -> None:
+    def _set(self, level: float) -> None:
         self.value = level
         self._queueing.changed(level, self._number)

@@ -72,7 +72,7 @@ class RefusalMeter:
 class QueueingDetector:
     """Whether the last increase raised the throughput, level / latency, or only the latency."""
 
-    __slots__ = ("_before", "_last_before", "_count", "_level", "_sum", "is_suspicious")
+    __slots__ = ("_before", "_count", "_last_before", "_level", "_sum", "is_suspicious")
 
     def __init__(self, level: float) -> None:
         self._before: tuple[float, float] | None = None

@@ -17,7 +17,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 from ..errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from .rate_limiter import RateLimiter
+    from .key_limits import KeyLimits
 
 KEEPALIVE_SECONDS: Final = 4.0
 """How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn, Node: 5, nginx: 75).
@@ -42,16 +42,16 @@ class Transport(Protocol):
 class LoopState:
     """What one event loop has of a client."""
 
-    __slots__ = ("_idle", "calls", "ended", "limiter", "own_limiter", "transport")
+    __slots__ = ("_idle", "calls", "ended", "limits", "own_limits", "transport")
 
     def __init__(self, transport: Transport) -> None:
         self.transport: Transport = transport
         self.calls: set[anyio.CancelScope] = set()
         self.ended: bool = False
-        self.limiter: RateLimiter | None = None
+        self.limits: KeyLimits | None = None
         """Shared by all clients of the same key on this loop."""
-        self.own_limiter: RateLimiter | None = None
-        """This client's alone, for its `max_concurrency`."""
+        self.own_limits: dict[int, KeyLimits] = {}
+        """This client's alone, by `max_concurrency`: a clone with another one has its own."""
         self._idle: anyio.Event | None = None
 
     def leave(self, call: anyio.CancelScope) -> None:
@@ -63,9 +63,7 @@ class LoopState:
     async def aclose(self) -> None:
         """Cancels the calls in flight, lets them unwind, and closes the transport."""
         self.ended = True
-        if self.limiter is not None:
-            self.limiter.clients -= 1
-            self.limiter = None
+        limits, self.limits = self.limits, None
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             if self.calls:
                 self._idle = self._idle or anyio.Event()
@@ -73,6 +71,9 @@ class LoopState:
                     call.cancel()
                 await self._idle.wait()
         self.calls.clear()  # what has not unwound by now is waited for no more
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            if limits is not None:
+                await limits.leave()
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             await self.transport.aclose()
 

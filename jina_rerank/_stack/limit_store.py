@@ -8,6 +8,7 @@ from .rate_limit_errors import Kind
 
 __all__ = ["NO_FOREIGN_USE", "ForeignUse", "Kind", "LimitStore", "Permit", "SharedLimits"]
 
+
 @dataclass(frozen=True, slots=True)
 class ForeignUse:
     """What others use of the limits of a key: other processes, and programs that do not take part in the store."""

@@ -1,107 +1,22 @@
-"""Which request may be sent, and when: decisions alone. The limiter is told the time, wakes waiters, and never waits."""
+"""Which request may be sent, and when: decisions alone. It is told the time, wakes waiters, and never waits."""
 
 import math
 import random
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 from ..errors import RateLimitError
 from ..limits import RateLimit
 from .adaptive_limit import HOSTED_DOUBLING_SECONDS, MAX_GAP, AdaptiveLimit
 from .estimators import LatencyEstimator, TokenEstimator
 from .rate_limit_errors import Kind, parse_rate_limit
-from .sliding_window import WINDOW_SECONDS, SlidingWindow, Use
+from .sliding_window import WINDOW_SECONDS, SlidingWindow
+from .waiter import Shortage, Waiter
 
 _MAX_PAUSE: Final = 3600.0
 _NOTHING: Final[Mapping[Kind, int]] = {}
-
-
-class Shortage(NamedTuple):
-    """What keeps a request waiting, if it is a limit of the key."""
-
-    seconds: float
-    """Until there is room, at the latest, if others send nothing more."""
-    foreign: float = 0.0
-    """What others hold of the limit."""
-    limit: float = math.inf
-    unit: str = ""
-    """What the limit counts, in words; empty if it is not known."""
-
-
-class Waiter:
-    """One request that wants to be sent."""
-
-    __slots__ = (
-        "_estimate",
-        "_estimated",
-        "deadline",
-        "is_late",
-        "number",
-        "patience",
-        "place",
-        "position",
-        "probes",
-        "requests_use",
-        "sent_at",
-        "state",
-        "tokens_planned",
-        "tokens_use",
-        "wait",
-        "wake",
-        "wakes_at",
-    )
-
-    def __init__(self, estimate: Callable[[], int]) -> None:
-        self._estimate = estimate
-        self._estimated: int | None = None
-        self.state: Literal["new", "waiting", "sent", "rejected", "done"] = "new"
-        self.place: int = 0
-        """Its place in the queue: the lower is sent first."""
-        self.is_late: bool = False
-        """Whether its call would probably end before the answer: then others go first."""
-        self.deadline: float = math.inf
-        """When its call ends."""
-        self.patience: float = math.inf
-        """Seconds for which it waits at the most once it is the first in the queue."""
-        self.wait: float = 0.0
-        """Seconds it would have had to wait, when it was rejected."""
-        self.wakes_at: float = math.inf
-        """When it has to ask again, if nobody wakes it before."""
-        self.wake: Callable[[], object] = _noop
-        """Called when its state or `wakes_at` has changed."""
-        self.sent_at: float = 0.0
-        self.position: int = 0
-        """How many were in flight when it was sent, itself included."""
-        self.number: int = 0
-        """The number that the concurrency limit has given it."""
-        self.tokens_planned: int = 0
-        self.requests_use: Use | None = None
-        self.tokens_use: Use | None = None
-        self.probes: tuple[SlidingWindow, ...] = ()
-        """The windows that had no room when it was sent."""
-
-    @property
-    def tokens(self) -> int:
-        """The estimated tokens, computed on first access."""
-        if self._estimated is None:
-            self._estimated = self._estimate()
-        return self._estimated
-
-    @property
-    def estimated(self) -> int | None:
-        """The estimated tokens, if anything has needed them so far."""
-        return self._estimated
-
-    @property
-    def order(self) -> tuple[bool, float]:
-        """What the queue is sorted by. Of those that are late, the one with the most time left is first."""
-        return self.is_late, -self.deadline if self.is_late else self.place
-
-
-def _noop() -> None:
-    pass
 
 
 class RateLimiter:
@@ -119,7 +34,6 @@ class RateLimiter:
         "_paused_until",
         "_queue",
         "_token_estimator",
-        "clients",
         "concurrency",
         "in_flight",
         "requests",
@@ -132,8 +46,6 @@ class RateLimiter:
         self.concurrency: AdaptiveLimit = AdaptiveLimit(doubling_seconds)
         self.requests: SlidingWindow = SlidingWindow()
         self.tokens: SlidingWindow = SlidingWindow()
-        self.clients: int = 0
-        """How many share it. Without any it is forgotten, even if an error's traceback still holds it."""
         self.in_flight: int = 0
         self._paused_until = self._paced_until = -math.inf
         self._queue: list[Waiter] = []
@@ -149,17 +61,19 @@ class RateLimiter:
         """
         self.concurrency.max_gap = min(MAX_GAP, max(self.concurrency.max_gap, max_delay))
         if limit is not None:
-            stated = (limit.concurrency, limit.requests_per_minute, limit.tokens_per_minute)
-            for known, figure in zip((self.concurrency, self.requests, self.tokens), stated, strict=True):
-                if figure is not None:
-                    known.configure(figure)
+            if limit.concurrency is not None:
+                self.concurrency.configure(limit.concurrency)
+            if limit.requests_per_minute is not None:
+                self.requests.configure(limit.requests_per_minute)
+            if limit.tokens_per_minute is not None:
+                self.tokens.configure(limit.tokens_per_minute)
         if max_concurrency is not None:
             self.concurrency.open_at(max_concurrency)
 
     def enter(self, waiter: Waiter, now: float) -> bool:
         """Send a request at once, if nobody waits and there is room."""
         self.concurrency.expire(now)
-        if self._queue or max(self._window_at(waiter, now), self._slot_at(now)) > now:
+        if self._queue or max(self._window_at(waiter, now), self.concurrency.slot_at(self.in_flight)) > now:
             return False
         self._send(waiter, now)
         return True
@@ -177,10 +91,10 @@ class RateLimiter:
             waiter = self._queue[0]
             window_at = self._window_at(waiter, now)
             if window_at <= now:
-                slot_at = self._slot_at(now)
+                slot_at = self.concurrency.slot_at(self.in_flight)
                 if slot_at > now:
                     self.concurrency.increase(now)
-                    slot_at = self._slot_at(now)
+                    slot_at = self.concurrency.slot_at(self.in_flight)
                 if slot_at > now:
                     grows_at = self.concurrency.increases_at
                     return self._wake_at(waiter, min(slot_at, grows_at) if grows_at > now else slot_at)
@@ -195,6 +109,35 @@ class RateLimiter:
             waiter.wakes_at = math.inf
             waiter.wake()
         return None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait in the queue."""
+        return len(self._queue)
+
+    def paused_seconds(self, now: float) -> float:
+        """Return the seconds for which nothing is sent."""
+        return max(0.0, self._paused_until - now)
+
+    def planned(self, waiter: Waiter) -> int:
+        """Return the tokens to plan for a request."""
+        return self._token_estimator.planned(waiter.tokens)
+
+    def share(self, share: RateLimit | None) -> None:
+        """Keep to a part of the limits while the store that shares them does not answer; None for all."""
+        part = share or RateLimit()
+        self.concurrency.share = part.concurrency or math.inf
+        self.requests.share = part.requests_per_minute or math.inf
+        self.tokens.share = part.tokens_per_minute or math.inf
+
+    @property
+    def is_over_share(self) -> bool:
+        """Whether more was sent than this process's share allows."""
+        return (
+            self.in_flight > self.concurrency.share
+            or self.requests.used > self.requests.share
+            or self.tokens.used > self.tokens.share
+        )
 
     def withdraw(self, waiter: Waiter, now: float) -> None:
         """Remove a request that was cancelled before it was sent."""
@@ -221,18 +164,17 @@ class RateLimiter:
             if waiter.estimated is not None:
                 self._token_estimator.observe(waiter.estimated, tokens)
         self.concurrency.succeeded(waiter.position, waiter.number, now - waiter.sent_at, now)
-        for kind, window, use, amount, more in (
-            ("requests", self.requests, waiter.requests_use, 1, 0),
-            ("tokens", self.tokens, waiter.tokens_use, waiter.tokens_planned + difference, difference),
+        billed = waiter.tokens_planned + difference
+        for window, use, amount, more, left in (
+            (self.requests, waiter.requests_use, 1, 0, remaining.get("requests")),
+            (self.tokens, waiter.tokens_use, billed, difference, remaining.get("tokens")),
         ):
             if use is not None:
                 window.correct(use, more)
                 window.accepted(amount, waiter.sent_at, now, probe=window in waiter.probes)
-                if kind in remaining:
+                if left is not None:
                     others = (waiter.position - 1) * amount
-                    window.observe_remaining(
-                        remaining[kind], use, now, difference=more, in_flight=others, sent_at=waiter.sent_at
-                    )
+                    window.observe_remaining(left, use, now, difference=more, in_flight=others, sent_at=waiter.sent_at)
         waiter.probes = ()
         self._leave(waiter, now)
 
@@ -241,8 +183,14 @@ class RateLimiter:
         self._latency.observe_timeout(now - waiter.sent_at)
         self._leave(waiter, now)
 
-    def throttled(self, waiter: Waiter, now: float, error: RateLimitError) -> bool:
+    def throttled(self, waiter: Waiter, now: float, error: RateLimitError, *, is_shared: bool = False) -> bool:
         """Learn from a 429.
+
+        Args:
+            waiter: The request.
+            now: The time.
+            error: The 429.
+            is_shared: Whether a store knows about the limits that servers name.
 
         Returns:
             Whether the limits now make everybody wait. If not, it may be chance, and the call alone should back off.
@@ -251,20 +199,22 @@ class RateLimiter:
         self._uncount(waiter)
         self.in_flight -= 1
         jitter, everybody = self._jitter(), True
-        if kind == "requests":
+        if is_shared and limit is not None:
+            pass
+        elif kind == "requests":
             self.requests.throttled(limit, 1, now, probe=self.requests in waiter.probes, jitter=jitter)
         elif kind == "tokens":
-            planned = self._token_estimator.planned(waiter.tokens)
+            planned = self.planned(waiter)
             # What is in flight was not counted while no limit was known; it is taken to be like this one.
             uncounted = 0 if self.tokens.is_limited else planned * self.in_flight
             probe = self.tokens in waiter.probes
             self.tokens.throttled(limit, planned, now, probe=probe, jitter=jitter, uncounted=uncounted)
         elif limit is not None:
             if self.in_flight < limit and waiter.position <= limit:
-                self.requests.company_until = now + 10.0
+                self.requests.meet_company(now)
             self.concurrency.refused_by_name(limit, waiter.position, waiter.number, self.in_flight, now)
         else:
-            everybody = self.concurrency.refused(waiter.position, waiter.number, self.in_flight, now)
+            everybody = self.concurrency.refused(waiter.number, self.in_flight, now)
         if error.retry_after:
             self._paused_until = max(self._paused_until, now + min(error.retry_after, _MAX_PAUSE))
             everybody = True
@@ -274,7 +224,7 @@ class RateLimiter:
 
     def shortage(self, waiter: Waiter, now: float) -> Shortage | None:
         """Return the limit that keeps `waiter` waiting; None if it is only the place in the queue."""
-        planned = self._token_estimator.planned(waiter.tokens) if self.tokens.is_limited else 0
+        planned = self.planned(waiter) if self.tokens.is_limited else 0
         for window, amount, unit in ((self.requests, 1, "requests"), (self.tokens, planned, "tokens")):
             frees_at = window.frees_at(amount, now)
             if frees_at > now:
@@ -291,18 +241,15 @@ class RateLimiter:
         if self.requests.is_limited:
             when = max(when, self.requests.fits_at(1, now))
         if self.tokens.is_limited:
-            when = max(when, self.tokens.fits_at(self._token_estimator.planned(waiter.tokens), now))
+            when = max(when, self.tokens.fits_at(self.planned(waiter), now))
         return when
 
     def _blocked_until(self, waiter: Waiter, now: float) -> float:
         """Return the time before which there is certainly no room, whatever others do."""
         when = max(self._paused_until, self.requests.full_until(1, now))
         if self.tokens.is_limited:
-            when = max(when, self.tokens.full_until(self._token_estimator.planned(waiter.tokens), now))
+            when = max(when, self.tokens.full_until(self.planned(waiter), now))
         return when
-
-    def _slot_at(self, now: float) -> float:
-        return self.concurrency.slot_at(self.in_flight, now)
 
     def _give_way(self, waiter: Waiter, now: float) -> bool:
         if waiter.is_late or len(self._queue) == 1 or waiter.deadline - now >= self._latency.upper_bound:
@@ -319,7 +266,7 @@ class RateLimiter:
     def _send(self, waiter: Waiter, now: float) -> None:
         waiter.state, waiter.sent_at = "sent", now
         if self.tokens.is_limited:
-            waiter.tokens_planned = self._token_estimator.planned(waiter.tokens)
+            waiter.tokens_planned = self.planned(waiter)
         if self.requests.begin_probe(1, now):
             waiter.probes += (self.requests,)
         if self.tokens.begin_probe(waiter.tokens_planned, now):
@@ -330,7 +277,7 @@ class RateLimiter:
             self._paced_until = now + 2 * WINDOW_SECONDS / self.requests.limit * (0.75 + self._jitter() / 2)
         self.in_flight += 1
         waiter.position = self.in_flight
-        waiter.number = self.concurrency.sent(self.in_flight, now, self._jitter())
+        waiter.number = self.concurrency.sent(now, self._jitter())
 
     def _uncount(self, waiter: Waiter) -> None:
         if waiter.requests_use is not None and waiter.tokens_use is not None:

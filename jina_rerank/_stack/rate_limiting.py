@@ -2,18 +2,14 @@
 
 import copy
 import math
-import os
 import random
 from collections.abc import Mapping
 from itertools import count
 from typing import Final
-from urllib.parse import urlsplit
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
-from anyio.lowlevel import EventLoopToken, current_token
-from pydantic import SecretStr
 
 from ..endpoint import Endpoint
 from ..errors import RateLimitError
@@ -22,15 +18,12 @@ from ..retry import RetryPolicy
 from ..tokens import estimate_tokens
 from ..wire import Ranking, WireRequest
 from . import Send
-from .adaptive_limit import HOSTED_DOUBLING_SECONDS, OWN_DOUBLING_SECONDS
 from .connections import Connections
+from .key_limits import KeyLimits, key_limits
+from .limit_store import Permit, SharedLimits
 from .rate_limit_errors import Kind
-from .rate_limiter import RateLimiter, Shortage, Waiter
-
-_limiters: Final[WeakValueDictionary[tuple[int, EventLoopToken, str, SecretStr | None], RateLimiter]] = (
-    WeakValueDictionary()
-)
-"""By process, event loop, origin and key. Each is held by the clients that use it, until their loop ends."""
+from .rate_limiter import RateLimiter
+from .waiter import Shortage, Waiter
 
 _MIN_BACKOFF: Final = 0.1
 """Minimum backoff scale after a 429, in seconds: a 429 that is waited out is sent again and again, so never without a
@@ -48,19 +41,19 @@ def with_max_concurrency(send: Send, connections: Connections, limit: int | None
         return send
 
     async def send_in_turn(request: WireRequest) -> Ranking:
-        state = connections.here()
-        if state.own_limiter is None:
-            state.own_limiter = RateLimiter()
-            state.own_limiter.configure(RateLimit(concurrency=limit), None)
-        limiter, waiter = state.own_limiter, Waiter(lambda: 0)
-        if not limiter.enter(waiter, anyio.current_time()):
-            await _wait_for_turn(limiter, waiter, request)
+        own = connections.here().own_limits
+        if limit not in own:
+            own[limit] = KeyLimits(RateLimiter())
+            own[limit].limiter.configure(RateLimit(concurrency=limit), None)
+        limits, waiter = own[limit], Waiter(lambda: 0)
+        if not limits.limiter.enter(waiter, anyio.current_time()):
+            await _wait_for_turn(limits, waiter, request)
         try:
             ranking = await send(request)
-            limiter.succeeded(waiter, anyio.current_time())
+            limits.limiter.succeeded(waiter, anyio.current_time())
         finally:
             if waiter.state == "sent":
-                limiter.failed(waiter, anyio.current_time())
+                limits.limiter.failed(waiter, anyio.current_time())
         return ranking
 
     return send_in_turn
@@ -74,58 +67,90 @@ def with_rate_limit(
     policy: RetryPolicy,
     rate_limit: RateLimit | None,
     max_concurrency: int | None,
+    shared_limits: SharedLimits | None,
 ) -> Send:
     """Send a request when the limits of its key allow it. The limiter learns from a 429, which is raised."""
     backoff = policy.model_copy(
         update={name: max(_MIN_BACKOFF, getattr(policy, name)) for name in ("throttle_delay", "max_delay")}
     )
+    configured: WeakSet[KeyLimits] = WeakSet()
 
-    def limiter_here() -> RateLimiter:
+    def limits_here() -> KeyLimits:
         state = connections.here()
-        if state.limiter is None:
-            state.limiter = _shared_limiter(endpoint)
-            state.limiter.clients += 1
-            state.limiter.configure(rate_limit, max_concurrency, policy.max_delay)
-        return state.limiter
+        if state.limits is None:
+            state.limits = key_limits(endpoint, shared_limits, rate_limit)
+        if state.limits not in configured:  # a clone may state another max_concurrency than its client
+            configured.add(state.limits)
+            state.limits.limiter.configure(rate_limit, max_concurrency, policy.max_delay)
+        return state.limits
 
     async def send_when_allowed(request: WireRequest) -> Ranking:
-        limiter, tally = limiter_here(), request.tally
-        waiter = Waiter(lambda: _estimate(request))
-        if tally.backs_off_until or not limiter.enter(waiter, anyio.current_time()):
+        limits, tally, permit = limits_here(), request.tally, None
+        limiter, waiter = limits.limiter, Waiter(lambda: _estimate(request))
+        if tally.backs_off_until or limits.store is not None or not limiter.enter(waiter, anyio.current_time()):
             # A call of a batch that was never sent has all the time there is.
             waiter.patience = policy.max_retry_after if tally.begin is None else math.inf
-            await _wait_for_turn(limiter, waiter, request)
+            waiter, permit = await _wait_for_permit(limits, waiter, request)
         if tally.begin is not None:
             tally.begin()
             tally.begin = None
+        level = limiter.concurrency.value
+        tokens: int | None = None
         try:
             ranking = await send(request)
             tokens = None if ranking.usage is None else ranking.usage.total_tokens
-            limiter.succeeded(
-                waiter, anyio.current_time(), tokens=tokens, remaining=_remaining(ranking.headers)
-            )
+            remaining = _remaining(ranking.headers) if limits.store is None else {}
+            limiter.succeeded(waiter, anyio.current_time(), tokens=tokens, remaining=remaining)
+            limits.answered(level)
         except RateLimitError as error:
             now = anyio.current_time()
             tally.throttles += 1
-            if not limiter.throttled(waiter, now, error):
+            if not limits.throttled(waiter, permit, now, error):
                 tally.backs_off_until = now + backoff.delay(tally.throttles, error, random.random())
             raise
         finally:
-            if waiter.state == "sent":
-                limiter.failed(waiter, anyio.current_time())
+            limits.end(waiter, permit, anyio.current_time(), tokens)
         return ranking
 
     return send_when_allowed
 
 
-async def _wait_for_turn(limiter: RateLimiter, waiter: Waiter, request: WireRequest) -> None:
+async def _wait_for_permit(limits: KeyLimits, waiter: Waiter, request: WireRequest) -> tuple[Waiter, Permit | None]:
+    """Wait for the limiter, and then for the store: local first, store second.
+
+    Raises:
+        RateLimitError: That would be too late for the call.
+    """
+    while True:
+        if request.tally.backs_off_until or not limits.limiter.enter(waiter, anyio.current_time()):
+            await _wait_for_turn(limits, waiter, request)
+        if limits.store is None:
+            return waiter, None
+        began = anyio.current_time()
+        waiter.deadline = anyio.current_effective_deadline()
+        try:
+            permit = await limits.reserve(limits.store, waiter)
+        except BaseException:
+            limits.limiter.withdraw(waiter, anyio.current_time())
+            raise
+        finally:
+            request.tally.throttled_seconds += anyio.current_time() - began
+        if isinstance(permit, Permit):
+            return waiter, permit
+        limits.limiter.withdraw(waiter, anyio.current_time())
+        if permit is not None:
+            raise _throttled(_refusal(request), Shortage(permit))
+        waiter = waiter.again()
+
+
+async def _wait_for_turn(limits: KeyLimits, waiter: Waiter, request: WireRequest) -> None:
     """Wait until the waiter is sent.
 
     Raises:
         RateLimitError: That would be too late for the call, or is further off than its patience.
     """
-    tally = request.tally
-    refusal = tally.failure if isinstance(tally.failure, RateLimitError) else None
+    limiter, tally, began = limits.limiter, request.tally, anyio.current_time()
+    refusal = _refusal(request)
     if tally.place is None:
         tally.place = next(_places)
     waiter.place, waiter.deadline = tally.place, anyio.current_effective_deadline()
@@ -137,6 +162,8 @@ async def _wait_for_turn(limiter: RateLimiter, waiter: Waiter, request: WireRequ
         while waiter.state == "waiting":
             woken = anyio.Event()
             waiter.wake = woken.set
+            if waiter.wakes_at < math.inf:
+                limits.tell_of_wait(waiter.wakes_at - began)
             with anyio.CancelScope(deadline=waiter.wakes_at):
                 await woken.wait()
             if anyio.current_time() >= waiter.wakes_at:
@@ -151,9 +178,17 @@ async def _wait_for_turn(limiter: RateLimiter, waiter: Waiter, request: WireRequ
             tally.waited_out = _throttled(refusal, shortage)
         limiter.withdraw(waiter, now)
         raise
+    finally:
+        tally.throttled_seconds += anyio.current_time() - began
+        limits.wait_is_over()
     if waiter.state == "rejected":
         shortage = limiter.shortage(waiter, anyio.current_time())
         raise _throttled(refusal, (shortage or Shortage(waiter.wait))._replace(seconds=waiter.wait))
+
+
+def _refusal(request: WireRequest) -> RateLimitError | None:
+    """Return the 429 that the call has met last, if that is how its last attempt ended."""
+    return request.tally.failure if isinstance(request.tally.failure, RateLimitError) else None
 
 
 def _throttled(refusal: RateLimitError | None, shortage: Shortage | None) -> RateLimitError:
@@ -176,12 +211,3 @@ def _estimate(request: WireRequest) -> int:
 
 def _remaining(headers: Mapping[str, str]) -> dict[Kind, int]:
     return {kind: int(headers[name]) for name, kind in _REMAINING.items() if headers.get(name, "").isdecimal()}
-
-
-def _shared_limiter(endpoint: Endpoint) -> RateLimiter:
-    parts = urlsplit(endpoint.url)
-    place = (os.getpid(), current_token(), f"{parts.scheme}://{parts.netloc.lower()}", endpoint.api_key)
-    limiter = _limiters.get(place)
-    if limiter is None or not limiter.clients:
-        limiter = _limiters[place] = RateLimiter(HOSTED_DOUBLING_SECONDS if endpoint.hosted else OWN_DOUBLING_SECONDS)
-    return limiter

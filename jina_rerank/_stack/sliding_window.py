@@ -65,12 +65,15 @@ class SlidingWindow:
         "_throttled_at",
         "company_until",
         "limit",
+        "share",
         "used",
     )
 
     def __init__(self) -> None:
         self.limit: float = math.inf
         """What is allowed in a minute, as far as it is known."""
+        self.share: float = math.inf
+        """The part of the limit that is left to this process while a shared store does not answer."""
         self.company_until: float = -math.inf
         """Until then others are taken to send with the same key: lately their use has grown."""
         self.used: int = 0
@@ -88,7 +91,12 @@ class SlidingWindow:
     @property
     def is_limited(self) -> bool:
         """Whether a limit is known."""
-        return self.limit < math.inf
+        return min(self.limit, self.share) < math.inf
+
+    def used_at(self, now: float) -> int:
+        """Return the window's own use now."""
+        self.expire(now)
+        return self.used
 
     def foreign(self, now: float) -> float:
         """Return what others have used, as last observed, until it must have expired."""
@@ -98,6 +106,10 @@ class SlidingWindow:
         if now >= self.company_until:
             return self._foreign
         return min(max(self._foreign, self.limit - self.used), self._foreign + age * self._foreign_growth)
+
+    def meet_company(self, now: float) -> None:
+        """Note that others are sending with the same key."""
+        self.company_until = now + _COMPANY_SECONDS
 
     def configure(self, limit: int) -> None:
         """Apply a limit that a caller states. Of several the lowest counts."""
@@ -136,7 +148,7 @@ class SlidingWindow:
 
     def full_until(self, amount: int, now: float) -> float:
         """Return the time before which the window's own use leaves no room for `amount`; -inf if it does now."""
-        excess = self.used + amount - self.limit
+        excess = self.used + amount - min(self.limit, self.share)
         return -math.inf if excess <= 0 or not self.used else self._falls_at(excess, now)
 
     def frees_at(self, amount: int, now: float) -> float:
@@ -197,7 +209,7 @@ class SlidingWindow:
             foreign = max(foreign, self.limit - remaining - use.within_window - difference)
             if now > self._observed_at > now - WINDOW_SECONDS and foreign > self._foreign + 1:
                 growth = (foreign - self._foreign) / (now - self._observed_at)
-                self.company_until = now + _COMPANY_SECONDS
+                self.meet_company(now)
         self._foreign, self._foreign_growth = foreign, (self._foreign_growth + growth) / 2
         self._observed_at, self._slow_start = now, False
         self._probe_at = now + (self._probe_interval if self._foreign else _REVISIT_SECONDS)
@@ -243,13 +255,14 @@ class SlidingWindow:
 
     def _excess(self, amount: int, now: float) -> float:
         """Return by how much `amount` is too much."""
-        if self.limit == math.inf:
+        limit = min(self.limit, self.share)
+        if limit == math.inf:
             return 0.0
         self.expire(now)
-        foreign = self.foreign(now)
+        foreign = self.foreign(now) if limit == self.limit else 0.0
         if not self.used and not foreign:
             return 0.0  # what is larger than the limit goes when nothing else counts
-        return self.used + foreign + amount - self.limit
+        return self.used + foreign + amount - limit
 
     def _falls_at(self, excess: float, now: float) -> float:
         """Return when the window's own use has fallen by `excess`; inf if it is less than that."""

@@ -10,8 +10,8 @@ from .envelopes import insufficient_balance, too_many_at_once, too_many_requests
 
 TIERS: Final[Mapping[str, RateLimit]] = {
     "free": RateLimit.FREE,
-    "paid": RateLimit(requests_per_minute=500, tokens_per_minute=2_000_000, concurrency=50),
-    "premium": RateLimit(requests_per_minute=5_000, tokens_per_minute=50_000_000, concurrency=500),
+    "paid": RateLimit.PAID,
+    "premium": RateLimit.PREMIUM,
 }
 """The limits of the hosted API's plans, as its users meet them; its API description promises more."""
 

@@ -1,4 +1,4 @@
-"""`python -m tests.simulation [words] [--seeds N]`: run the scenarios whose names contain the words, and print a table."""
+"""`python -m tests.simulation [words] [--seeds N] [--plot FILE]`: run scenarios, and print a table of what came out."""
 
 import argparse
 import statistics
