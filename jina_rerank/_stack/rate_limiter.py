@@ -12,7 +12,7 @@ from ..limits import RateLimit
 from .adaptive_limit import HOSTED_DOUBLING_SECONDS, MAX_GAP, AdaptiveLimit
 from .estimators import LatencyEstimator, TokenEstimator
 from .rate_limit_errors import Kind, parse_rate_limit
-from .sliding_window import WINDOW_SECONDS, SlidingWindow
+from .sliding_window import SlidingWindow
 from .waiter import Shortage, Waiter
 
 _MAX_PAUSE: Final = 3600.0
@@ -104,6 +104,8 @@ class RateLimiter:
             elif self._blocked_until(waiter, now) > min(waiter.deadline, now + waiter.patience):
                 waiter.state, waiter.wait = "rejected", self._blocked_until(waiter, now) - now
             else:
+                if self.requests.full_until(1, now) > now:
+                    self.requests.fill(now)
                 return self._wake_at(waiter, window_at)
             self._queue.pop(0)
             waiter.wakes_at = math.inf
@@ -273,8 +275,9 @@ class RateLimiter:
             waiter.probes += (self.tokens,)
         waiter.requests_use = self.requests.add(now, 1)
         waiter.tokens_use = self.tokens.add(now, waiter.tokens_planned)
-        if now < self.requests.company_until:
-            self._paced_until = now + 2 * WINDOW_SECONDS / self.requests.limit * (0.75 + self._jitter() / 2)
+        pace = self.requests.pace(now)
+        if pace:
+            self._paced_until = now + pace * (0.75 + self._jitter() / 2)
         self.in_flight += 1
         waiter.position = self.in_flight
         waiter.number = self.concurrency.sent(now, self._jitter())

@@ -14,6 +14,8 @@ _PROBE_SECONDS: Final = 3.0
 """Between two probes of a window that others have filled: one that becomes free is found within 3.5 s."""
 _COMPANY_SECONDS: Final = 10.0
 """How long others are taken to go on sending after their use has grown."""
+_STEADY_FILLS: Final = 3
+"""Windows filled in a row by which a client is known to run for long."""
 _COMPANY_PROBE_SECONDS: Final = 20.0
 """Between two probes while others are known to send: what they use has not begun to expire."""
 _REVISIT_SECONDS: Final = 300.0
@@ -54,6 +56,8 @@ class SlidingWindow:
     __slots__ = (
         "_buckets",
         "_configured",
+        "_filled_at",
+        "_fills",
         "_foreign",
         "_foreign_growth",
         "_is_named",
@@ -86,6 +90,7 @@ class SlidingWindow:
         self._probe_interval = _PROBE_SECONDS
         self._probing = False
         self._slow_start = False
+        self._fills, self._filled_at = 0, -math.inf
         self._buckets: deque[Bucket] = deque()
 
     @property
@@ -110,6 +115,25 @@ class SlidingWindow:
     def meet_company(self, now: float) -> None:
         """Note that others are sending with the same key."""
         self.company_until = now + _COMPANY_SECONDS
+
+    def fill(self, now: float) -> None:
+        """Note that the window's own use fills it, and somebody waits."""
+        if now >= self._filled_at + SERVER_WINDOW_SECONDS / 2:
+            self._fills = self._fills + 1 if now < self._filled_at + 2 * WINDOW_SECONDS else 1
+            self._filled_at = now
+
+    def pace(self, now: float) -> float:
+        """Return the seconds to leave between two requests; 0 for none.
+
+        In company nobody is faster than half of the limit. A client that fills its window again and again spreads its
+        requests over half of the minute: that costs it nothing, and leaves gaps in which a newcomer is let in.
+        """
+        if self.limit == math.inf:
+            return 0.0
+        if now < self.company_until:
+            return 2 * WINDOW_SECONDS / self.limit
+        is_steady = self._fills >= _STEADY_FILLS and now < self._filled_at + 2 * WINDOW_SECONDS
+        return WINDOW_SECONDS / self.limit / 2 if is_steady else 0.0
 
     def configure(self, limit: int) -> None:
         """Apply a limit that a caller states. Of several the lowest counts."""
@@ -207,7 +231,7 @@ class SlidingWindow:
         growth = 0.0
         if foreign:
             foreign = max(foreign, self.limit - remaining - use.within_window - difference)
-            if now > self._observed_at > now - WINDOW_SECONDS and foreign > self._foreign + 1:
+            if now > self._observed_at > now - WINDOW_SECONDS and foreign > self._foreign + (not self._is_named):
                 growth = (foreign - self._foreign) / (now - self._observed_at)
                 self.meet_company(now)
         self._foreign, self._foreign_growth = foreign, (self._foreign_growth + growth) / 2

@@ -11,7 +11,7 @@ import anyio
 import httpx
 from trio.testing import MockClock
 
-from jina_rerank import RerankClient, RerankError, RerankRequest
+from jina_rerank import RerankClient, RerankError
 
 from .server import SimulatedServer
 
@@ -45,25 +45,9 @@ class Outcome:
 async def gather(client: RerankClient, calls: int, outcome: Outcome) -> None:
     """Start all calls at once."""
 
-    async def call() -> None:
-        try:
-            await client.rerank("q", ["a", "b"])
-            outcome.done += 1
-        except RerankError as error:
-            outcome.failed[type(error).__name__] += 1
-
     async with anyio.create_task_group() as tasks:
         for _ in range(calls):
-            tasks.start_soon(call)
-
-
-async def batch(client: RerankClient, calls: int, outcome: Outcome) -> None:
-    """Send all calls through `rerank_many`."""
-    async for result in client.rerank_many(RerankRequest(query="q", documents=["a", "b"]) for _ in range(calls)):
-        if result.error is None:
-            outcome.done += 1
-        else:
-            outcome.failed[type(result.error).__name__] += 1
+            tasks.start_soon(_call, client, outcome)
 
 
 def workers(number: int, seconds: float) -> Callable[[RerankClient, int, Outcome], Any]:
@@ -72,7 +56,7 @@ def workers(number: int, seconds: float) -> Callable[[RerankClient, int, Outcome
     async def run(client: RerankClient, calls: int, outcome: Outcome) -> None:
         async def work() -> None:
             while anyio.current_time() < end:
-                await gather_one(client, outcome)
+                await _call(client, outcome)
 
         end = anyio.current_time() + seconds
         with anyio.move_on_at(end):
@@ -83,7 +67,7 @@ def workers(number: int, seconds: float) -> Callable[[RerankClient, int, Outcome
     return run
 
 
-async def gather_one(client: RerankClient, outcome: Outcome) -> None:
+async def _call(client: RerankClient, outcome: Outcome) -> None:
     try:
         await client.rerank("q", ["a", "b"])
         outcome.done += 1
