@@ -67,9 +67,7 @@ class SecretHeaders:
         self.httpx = httpx.Headers(dict(headers))
         if endpoint.api_key is not None:
             self.httpx["authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
-        self.redactor = Redactor(
-            word for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name) for word in value.split()
-        )
+        self.redactor = Redactor(value for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name))
         """Takes the key, and what else is secret here, out of what a server says."""
 
     def __repr__(self) -> str:
