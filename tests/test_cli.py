@@ -336,6 +336,25 @@ def test_a_full_disk(file: str) -> None:
     assert done.stderr.splitlines()[1:] == [b"jina-rerank: No space left on device"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes streams")
+def test_results_that_nobody_can_get_are_an_error(file: str) -> None:
+    arguments = ["sh", "-c", '"$@" >&-', "sh", *command("rank", "skin", file, "--local")]
+    done = subprocess.run(arguments, stderr=subprocess.PIPE, env=environment())
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == [b"jina-rerank: Bad file descriptor"]
+
+
+def test_closed_stderr_keeps_no_result_back(file: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with subprocess.Popen(
+        command("rank", "skin", file, "--local"), stdout=subprocess.PIPE, stderr=theirs, env=environment()
+    ) as process:
+        os.close(theirs)
+        out, _ = process.communicate(timeout=LONGEST_SECONDS)
+    assert (process.returncode, out.count(b"\n")) == (0, 4)
+
+
 def test_ctrl_c(raw_server: RawServer, file: str) -> None:
     raw_server.plays = [silence]
     with start("rank", "skin", file, "--base-url", raw_server.url) as process:
@@ -457,6 +476,24 @@ class TestServe:
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=LONGEST_SECONDS) == ("", "")
             assert process.returncode == 0
+
+    def test_serves_on_when_nobody_reads_what_it_says(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+
+        def answers() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
+
+        ours, theirs = os.pipe()
+        os.close(ours)
+        with subprocess.Popen(command("serve", "--port", str(port)), stdout=theirs, env=environment()) as process:
+            os.close(theirs)
+            try:
+                until(lambda: process.poll() is not None or answers())
+                assert process.poll() is None
+            finally:
+                process.kill()
 
     def test_limits_and_faults(self, file: str) -> None:
         options = ("--tier", "free", "--balance", "0", "--fault", "503:0", "--fault", "slow:0.5:0s", "--seed", "7")

@@ -395,3 +395,62 @@ def test_ctrl_c_leaves_whole_lines(folder: Path, asked: str, monkeypatch: pytest
     assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
     assert call("bulk", "in.jsonl", "whole.jsonl").exit_code == 0
     assert (folder / "out.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+
+
+# Screens that are closed
+
+
+def goes_on(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    """It ranks all rows though nobody reads what it says."""
+    assert process.wait(LONGEST_SECONDS) == 0
+    assert [row["row"] for row in read(folder / "out.jsonl")] == list(range(ROWS))
+
+
+@pytest.mark.usefixtures("asked")
+class TestClosedScreens:
+    def test_closed_stderr_when_resuming_ranks_the_rest(self, folder: Path) -> None:
+        write(folder / "in.jsonl", LINES[:50])
+        assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+        write(folder / "in.jsonl", LINES)
+        ours, theirs = os.pipe()
+        os.close(ours)
+        with subprocess.Popen(command("bulk", "in.jsonl", "out.jsonl"), stderr=theirs, env=environment()) as process:
+            os.close(theirs)
+            goes_on(folder, process)
+
+    def test_closed_stderr_with_failed_rows_exits_with_1(self, folder: Path) -> None:
+        write(folder / "in.jsonl", ["{", *LINES[1:]])
+        ours, theirs = os.pipe()
+        os.close(ours)
+        with subprocess.Popen(command("bulk", "in.jsonl", "out.jsonl"), stderr=theirs, env=environment()) as process:
+            os.close(theirs)
+            assert process.wait(LONGEST_SECONDS) == 1
+        assert len(read(folder / "out.jsonl")) == ROWS - 1
+
+    @pytest.mark.parametrize("kind", ["terminal", "pipe"])
+    def test_screen_that_goes_away_in_progress_stops_no_row(
+        self, folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if kind == "pipe":
+            # As some CI systems do: bars although stderr is a pipe.
+            monkeypatch.setenv("FORCE_COLOR", "1")
+            ours, theirs = os.pipe()
+        else:
+            pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
+            ours, theirs = pty.openpty()
+        with serve(latency=0.05) as server:
+            ask(server.url, monkeypatch)
+            arguments = command("bulk", "in.jsonl", "out.jsonl", "--max-concurrency", "8")
+            with subprocess.Popen(arguments, stderr=theirs, env=environment(TERM="xterm-256color")) as process:
+                os.close(theirs)
+                until(lambda: asked_for(server.url) >= 20)
+                assert b"bulk" in os.read(ours, 65_536)
+                os.close(ours)
+                goes_on(folder, process)
+
+    @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes streams")
+    def test_streams_that_the_shell_has_closed_stop_no_row(self, folder: Path) -> None:
+        line = '"$@" <&- >&- 2>&-'
+        arguments = ["sh", "-c", line, "sh", *command("bulk", "in.jsonl", "out.jsonl")]
+        with subprocess.Popen(arguments, env=environment()) as process:
+            goes_on(folder, process)

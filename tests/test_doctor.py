@@ -1,7 +1,9 @@
 """`jina-rerank models` and `jina-rerank doctor`: against the emulator, scripted servers, and no server at all."""
 
 import json
+import os
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from jina_rerank import RateLimit
 from jina_rerank.emulator import serve
 
 from .servers import RawServer, http, send, send_and_close
-from .test_cli import Ended, call, command, on_terminal, refused, without_styles
+from .test_cli import LONGEST_SECONDS, Ended, call, command, environment, on_terminal, refused, without_styles
 
 KEY = "jina_" + "k" * 60
 
@@ -286,3 +288,12 @@ def test_a_server_that_lists_nothing(raw_server: RawServer, monkeypatch: pytest.
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
     asking("http://127.0.0.1:9", monkeypatch)
     refused(call("models", "--live"), 1, "no connection", "jina-rerank doctor")
+
+
+def test_closed_stdout_hides_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JINA_API_KEY", "jina kkkk")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with subprocess.Popen(command("doctor"), stdout=theirs, env=environment()) as process:
+        os.close(theirs)
+        assert process.wait(LONGEST_SECONDS) == 1

@@ -13,7 +13,7 @@ from .._version import __version__
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, Endpoint
 from ..errors import APIConnectionError, ConfigurationError, RateLimitError, RerankError, ResponseFormatError
 from .asking import Answer, configured, get, route
-from .console import show_rows
+from .console import readers_may_leave, show_rows
 from .failures import ends_clearly
 
 _KEY_LENGTH: Final = 65
@@ -52,7 +52,8 @@ def doctor() -> None:
     exit code is 1 if anything failed.
     """
     checks = list(examine())
-    show_rows(("result", "check", "finding"), checks, [_STYLES[check.verdict] for check in checks])
+    with readers_may_leave():  # the exit code tells all the same
+        show_rows(("result", "check", "finding"), checks, [_STYLES[check.verdict] for check in checks])
     if any(check.verdict is Verdict.FAILURE for check in checks):
         raise typer.Exit(1)
 

@@ -1,9 +1,8 @@
 """How commands end when something goes wrong: the exit code, and the one line on stderr."""
 
-import os
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import NamedTuple, ParamSpec
@@ -11,7 +10,7 @@ from typing import NamedTuple, ParamSpec
 import typer
 
 from ..errors import ConfigurationError, InvalidRequestError, RerankError
-from .console import note
+from .console import abandon, note
 
 P = ParamSpec("P")
 
@@ -31,7 +30,7 @@ def ending(error: BaseException) -> Ending | None:
         case KeyboardInterrupt():
             return Ending(130, "interrupted")
         case BrokenPipeError():
-            # Whoever reads the results has enough of them, such as `head -1`.
+            # Results come last, and whoever reads them has enough, such as `head -1`. Notes on stderr never fail.
             return Ending(0)
         case CommandError() | ConfigurationError() | InvalidRequestError() as refused:
             return Ending(2, str(refused))
@@ -56,7 +55,7 @@ def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
             if end is None:
                 raise
             if isinstance(error, OSError):
-                _abandon_stdout()
+                abandon(sys.stdout)
             if end.line is not None:
                 note(end.line)
             raise typer.Exit(end.exit_code) from None
@@ -87,13 +86,7 @@ def writing(place: Path) -> Generator[None]:
     """
     try:
         yield
-    except (BrokenPipeError, RerankError):  # stderr, which nobody reads; and time limits are of OSError's kind
+    except RerankError:  # time limits are of OSError's kind
         raise
     except OSError as error:
         raise CommandError(f"{place} cannot be written: {error.strerror}") from None
-
-
-def _abandon_stdout() -> None:
-    """Lets what is still buffered go nowhere; else the interpreter fails to write it once more when it exits."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

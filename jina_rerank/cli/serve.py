@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
+from .console import readers_may_leave
 from .failures import CommandError, ends_clearly, needing
 from .local import LOCAL_KEY, scorer_named
 
@@ -84,7 +85,8 @@ def serve(
 def _greet(url: str, scorer: str) -> None:
     # A server that listens on all addresses is asked at this one: a key goes over http to no other machine.
     client_url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    typer.echo(f"""\
+    with readers_may_leave():
+        typer.echo(f"""\
 The Jina Rerank API, emulated at {url}
 Scorer: {scorer}, which is not Jina's model
 
