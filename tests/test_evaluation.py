@@ -401,6 +401,30 @@ def test_models_and_servers(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_
     assert "authorization" not in headers
 
 
+def test_scores_of_an_emulator_name_its_scorer_beside_the_model(
+    emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("JINA_RERANK_BASE_URL", emulator)
+    monkeypatch.setenv("JINA_API_KEY", "jina_test")
+    file = tmp_path / "labelled.jsonl"
+    file.write_text('{"id": "q", "query": "tyre", "documents": ["soup", "tyre"], "relevance": [0, 1]}\n')
+    asked = ("eval", str(file), "jina-reranker-m0", "lexical", "--report", str(tmp_path))
+    named = "jina-reranker-m0 (emulator: lexical)"
+    result = call(*asked)
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()[1:]] == ["no rerank", named, "lexical"]
+    assert f"highest nDCG@10: {named}; what sets it apart from no rerank and lexical may be chance" in result.stderr
+    written = (tmp_path / "report.md").read_text()
+    assert written.count(named) == written.count("jina-reranker-m0") >= 6
+    assert named in " ".join(ET.parse(tmp_path / "quality.svg").getroot().itertext())
+    data = json.loads(call(*asked, "--json").stdout)
+    assert [(one["name"], one["scorer"]) for one in data["contenders"]] == [
+        ("no rerank", None),
+        ("jina-reranker-m0", "lexical"),
+        ("lexical", "lexical"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

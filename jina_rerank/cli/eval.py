@@ -96,9 +96,9 @@ def _show(found: "Evaluation", *, as_json: bool) -> None:
     else:
         styles = ["bold green" if verdict is found.best else "" for verdict in found.verdicts]
         show_rows(_header(found), [_cells(verdict) for verdict in found.verdicts], styles)
-        rivals = " and ".join(found.rivals)
+        rivals = " and ".join(found.labels[name] for name in found.rivals)
         doubt = f"what sets it apart from {rivals} may be chance" if rivals else "that is significant"
-        note(f"highest nDCG@{found.cutoff}: {found.best.name}; {doubt}")
+        note(f"highest nDCG@{found.cutoff}: {found.best.label}; {doubt}")
 
 
 def _header(found: "Evaluation") -> list[str]:
@@ -112,7 +112,7 @@ def _cells(verdict: "Verdict") -> list[str]:
     from ..evaluation import MEASURES  # noqa: PLC0415  # of the extra [eval]
 
     return [
-        verdict.name,
+        verdict.label,
         *(f"{verdict.mean(measure):.3f}" for measure in MEASURES),
         *(f"{verdict.latencies[name]:.3f}" if verdict.latencies else "" for name in ("p95",)),
         str(verdict.run.tokens or ""),

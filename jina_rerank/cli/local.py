@@ -13,6 +13,7 @@ import typer
 
 from ..models import RerankResponse
 from ..sync import SyncRerankClient
+from ..wire import SCORER_HEADER
 from .failures import CommandError, needing
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ LOCAL_KEY: Final = "jina_local"
 
 _OWN_SCORERS: Final = ("lexical", "minilm")
 _FUNCTION: Final = re.compile(r"[\w.]+:[\w.]+")
-_SCORER_HEADER: Final = "x-jina-emulator-scorer"
 
 
 def names_scorer(text: str) -> bool:
@@ -117,4 +117,4 @@ def client_for(
 
 def scorer_of(response: RerankResponse[Any]) -> str | None:
     """The scorer of the emulator that answered; None if it was another server."""
-    return response.headers.get(_SCORER_HEADER)
+    return response.headers.get(SCORER_HEADER)

@@ -13,6 +13,7 @@ from ..errors import RerankError
 from ..models import RerankResponse
 from ..results import Results
 from ..sync import SyncRerankClient
+from ..wire import SCORER_HEADER
 from .topics import Passage, Topic
 
 Ranking = RerankResponse[Passage]
@@ -42,6 +43,19 @@ class Run:
     def model(self) -> str | None:
         """The model, as the first answer names it."""
         return self.rankings[0].model
+
+    @property
+    def scorer(self) -> str | None:
+        """What scored in the model's place, if an emulator answered: the names of its scorers."""
+        names = dict.fromkeys(ranking.headers.get(SCORER_HEADER) for ranking in self.rankings)
+        return ", ".join(filter(None, names)) or None
+
+    @property
+    def label(self) -> str:
+        """The name for tables and plots: scores of an emulator never stand under a model's name alone."""
+        if self.scorer is None or self.name.endswith(self.scorer):
+            return self.name
+        return f"{self.name} (emulator: {self.scorer})"
 
     @property
     def calls(self) -> int:
