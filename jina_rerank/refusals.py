@@ -26,6 +26,7 @@ from .errors import (
     PermissionDeniedError,
     RateLimitError,
     RequestTooLargeError,
+    RerankError,
     ServerError,
     UnprocessableEntityError,
 )
@@ -83,6 +84,13 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, url: str, n
         url=url,
         should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "")),
     )
+
+
+def explain_keyless(error: RerankError, reason: str) -> None:
+    """Say in an error that asks for a key why none was sent, in place of the hint to look at the key."""
+    if isinstance(error, AuthenticationError | PermissionDeniedError):
+        error.message += f"; {reason}"
+        error.__notes__ = []
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -92,7 +92,12 @@ def test_the_container_has_nothing_to_try_a_key_on(monkeypatch: pytest.MonkeyPat
         ({"JINA_API_KEY": "jina_kkkk"}, "key", "warning", "65 characters, and this has 9: was it copied whole?"),
         ({"JINA_API_KEY": "jina kkkk"}, "settings", "failure", "white space"),
         ({"JINA_API_KEY": KEY}, "key", "ok", "it has the shape of Jina's, 65 characters"),
-        ({"JINA_RERANK_BASE_URL": "localhost:8000"}, "settings", "failure", "base_url: expected http:// or https://"),
+        (
+            {"JINA_RERANK_BASE_URL": "localhost:8000"},
+            "settings",
+            "failure",
+            "JINA_RERANK_BASE_URL: expected http:// or https://",
+        ),
         ({"HTTPS_PROXY": "ftp://u:kkkk@host"}, "settings", "failure", "proxy: expected a URL such as"),
         ({"HTTPS_PROXY": "http://u:kkkk@127.0.0.1:9"}, "proxy", "ok", "http://127.0.0.1:9, of the environment"),
         ({"HTTPS_PROXY": "http://127.0.0.1:9"}, "connection", "failure", "Connection refused: look at the network"),

@@ -430,9 +430,12 @@ def test_scores_of_an_emulator_name_its_scorer_beside_the_model(
     [
         (["missing", "lexical"], "missing cannot be read: No such file"),
         (["sample", "lexical", "lexical"], "a contender is named twice"),
-        (["sample", "jina-reranker-v3.5"], "jina-reranker-v3.5 is taken for a model: api_key: "),
+        (
+            ["sample", "jina-reranker-v3.5"],
+            "jina-reranker-v3.5 is taken for a model: Jina's API needs a key: set JINA_API_KEY",
+        ),
         (["sample", "lexical", "lexica"], "lexica is taken for a model: "),
-        (["sample", "m@http://"], "base_url: expected http"),
+        (["sample", "m@http://"], "MODEL@URL: expected http"),
         (["sample", "no_such_module:scores"], "scorer no_such_module:scores: ModuleNotFoundError"),
         (["sample", "a-model:latest"], "JINA_API_KEY"),
     ],
@@ -443,7 +446,7 @@ def test_wrong_use(arguments: list[str], part: str) -> None:
 
 def test_the_password_in_a_bad_url_is_not_repeated() -> None:
     result = call("eval", "sample", "http://me:secret@host/")
-    refused(result, 2, "base_url: ")
+    refused(result, 2, "MODEL@URL: ")
     assert "secret" not in result.stdout + result.stderr
 
 

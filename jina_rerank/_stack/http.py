@@ -17,7 +17,7 @@ from ..errors import (
     RerankError,
     ResponseFormatError,
 )
-from ..refusals import refusal
+from ..refusals import explain_keyless, refusal
 from ..wire import Ranking, WireRequest, decode, encode
 from . import Send
 from .answers import Answer
@@ -128,7 +128,10 @@ def _interpret(
 ) -> Ranking | RerankError:
     if not 200 <= answer.status < 300:
         body = headers.redacted(answer.body)
-        return refusal(answer.status, answer.headers, body, url=endpoint.url, now=time.time())
+        refused = refusal(answer.status, answer.headers, body, url=endpoint.url, now=time.time())
+        if endpoint.keyless is not None and "authorization" not in headers.httpx:
+            explain_keyless(refused, endpoint.keyless)
+        return refused
     try:
         ranking = decode(answer.body, documents=len(request.documents), top_n=request.top_n)
     except ResponseFormatError as error:

@@ -15,6 +15,7 @@ from .._stack.routes import Route, route_to
 from ..endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
 from ..errors import APITimeoutError, ConfigurationError, RerankError
 from ..refusals import refusal
+from .server import Server
 
 _SECONDS: Final = 10.0
 """How long a person waits for a list."""
@@ -44,14 +45,15 @@ class Answer:
         return refusal(self.status, self.headers, self.body, url=self.url, now=time.time())
 
 
-def configured() -> Endpoint:
-    """The server that the environment names, or the hosted API; without a key where one is missing.
+def configured(server: Server = Server()) -> Endpoint:  # noqa: B008  # frozen
+    """The server that the options or the environment name, or the hosted API; without a key where one is missing.
 
     Raises:
-        ConfigurationError: The environment breaks a rule.
+        CommandError: There is no key where the options say.
+        ConfigurationError: An option, or a variable, breaks a rule.
     """
     try:
-        return resolve_endpoint(None, None, allow_insecure=False, variable=os.getenv)
+        return resolve_endpoint(server.key(), server.base_url, allow_insecure=server.allow_insecure, variable=os.getenv)
     except ConfigurationError as error:
         if error.code != MISSING_KEY:
             raise

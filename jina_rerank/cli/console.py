@@ -1,5 +1,6 @@
 """What reaches the terminal: results on stdout, everything else on stderr, and no byte that commands a terminal."""
 
+import json
 import os
 import re
 import sys
@@ -19,6 +20,8 @@ from rich.text import Text
 # Control characters (escape sequences begin with one), separators of lines, and the marks that reverse the direction
 # of all text after them.
 _COMMANDING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# The same, and the halves of surrogate pairs.
+_ESCAPED: Final = re.compile(_COMMANDING.pattern[:-1] + r"\ud800-\udfff]")
 
 _NUMBER: Final = re.compile(r"[-+.\de]*")
 _LONGEST_NAME: Final = 36  # the longest of Jina's models
@@ -86,6 +89,12 @@ def warnings_noted() -> Generator[None]:
         finally:
             for warning in caught:
                 note(str(warning.message))
+
+
+def json_line(data: object) -> str:
+    """JSON on one line, its letters as they are; what commands a terminal, and what UTF-8 cannot write, is escaped."""
+    text = json.dumps(data, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_line(line: str) -> None:

@@ -1,14 +1,16 @@
 """How commands end when something goes wrong: the exit code, and the one line on stderr."""
 
+import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import NamedTuple, ParamSpec
+from typing import Any, Final, NamedTuple, ParamSpec
 
 import typer
 
+from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, MISSING_KEY
 from ..errors import ConfigurationError, InvalidRequestError, RerankError
 from .console import abandon, note
 
@@ -24,23 +26,65 @@ class Ending(NamedTuple):
     line: str | None = None
 
 
-def ending(error: BaseException) -> Ending | None:
-    """How a command that met `error` ends; None for what no user can cause or cure, which is a bug."""
+def ending(error: BaseException, url_option: str = BASE_URL_VARIABLE) -> Ending | None:
+    """How a command that met `error` ends; None for what no user can cause or cure, which is a bug.
+
+    Args:
+        error: What ended the command.
+        url_option: Where the user has named the server.
+    """
     match error:
         case KeyboardInterrupt():
             return Ending(130, "interrupted")
         case BrokenPipeError():
             # Results come last, and whoever reads them has enough, such as `head -1`. Notes on stderr never fail.
             return Ending(0)
-        case CommandError() | ConfigurationError() | InvalidRequestError() as refused:
+        case CommandError() as refused:
             return Ending(2, str(refused))
         case RerankError() as failed:
-            return Ending(1, "; ".join([str(failed), *getattr(failed, "__notes__", ())]))
+            wrong_use = isinstance(failed, ConfigurationError | InvalidRequestError)
+            return Ending(2 if wrong_use else 1, in_shell_words(failed, url_option))
         case OSError(strerror=str(reason)):
             # Reading files and opening ports tell more themselves; this is left for writing the results.
             return Ending(2, reason)
         case _:
             return None
+
+
+_MISSING_KEY: Final = (
+    f"Jina's API needs a key: set {API_KEY_VARIABLE} (https://jina.ai/reranker), or do without one: rank and bulk with "
+    "--local, eval with the contender lexical, everything with `jina-rerank serve`"
+)
+# What is about Python alone, up to the next sentence or clause.
+_PYTHON_ALONE: Final = re.compile(
+    r"(?:;| or|, or say with) (?:for objects of your own pass key=|headers=|rate_limit=)[^.;)]*"
+    r"|, or None(?: for no limit)?"
+)
+_ARGUMENTS: Final = re.compile(
+    r"\b(max_documents|max_doc_length|max_concurrency|allow_insecure|base_url|api_key|top_n)\b(?:=True\b|=(?!\w))?"
+    r"|\b(model|timeout|deadline|scoring)=(?!\w)"
+    r"|^(model|timeout|deadline|scoring)(?=: )"
+)
+
+
+def in_shell_words(error: RerankError, url_option: str = BASE_URL_VARIABLE) -> str:
+    """What the error says, notes included, with the shell's options in the place of Python's arguments."""
+    if error.code == MISSING_KEY:
+        return _MISSING_KEY
+    words = {"base_url": url_option, "api_key": "--api-key-variable"}
+
+    def option(found: re.Match[str]) -> str:
+        name = str(found[1] or found[2] or found[3])
+        return words.get(name, "--" + name.replace("_", "-"))
+
+    texts = [str(error), *getattr(error, "__notes__", ())]
+    return "; ".join(_ARGUMENTS.sub(option, _PYTHON_ALONE.sub("", text)) for text in texts)
+
+
+def _url_option(arguments: Mapping[str, Any]) -> str:
+    if any("://" in contender for contender in arguments.get("contenders", ())):
+        return "MODEL@URL"
+    return "--base-url" if arguments.get("base_url") is not None else BASE_URL_VARIABLE
 
 
 def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
@@ -51,7 +95,7 @@ def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except BaseException as error:
-            end = ending(error)
+            end = ending(error, _url_option(kwargs))
             if end is None:
                 raise
             if isinstance(error, OSError):

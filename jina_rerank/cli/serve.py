@@ -9,6 +9,7 @@ from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
 from .console import readers_may_leave
 from .failures import CommandError, ends_clearly, needing
 from .local import LOCAL_KEY, scorer_named
+from .server import complete_scorers
 
 
 class Tier(StrEnum):
@@ -31,6 +32,7 @@ def serve(
             metavar="NAME",
             help="lexical: words in common. minilm: a small neural model. hf:MODEL: a cross-encoder of Hugging Face's "
             "hub, or from a directory. module:function: your own.",
+            autocompletion=complete_scorers,
         ),
     ] = "lexical",
     latency: Annotated[

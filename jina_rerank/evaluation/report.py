@@ -52,7 +52,8 @@ def _summary(evaluation: Evaluation) -> Iterator[str]:
     if len(topics) < _FEW:
         yield f"  These are few queries: with fewer than {_FEW} the intervals are narrower than the doubt is."
     if evaluation.rivals:
-        yield f"  What sets it apart from {' and '.join(_escaped(labels[name]) for name in evaluation.rivals)} may be chance."
+        rivals = " and ".join(_escaped(labels[name]) for name in evaluation.rivals)
+        yield f"  What sets it apart from {rivals} may be chance."
     cut = best.top_n
     yield f"- For {_escaped(best.label)}, `top_n={cut.top_n}` keeps {_share(cut.recall)} of what is relevant, of the"
     yield f"  {_share(cut.recall_of_all)} that the candidates hold."
