@@ -295,6 +295,23 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
     refused(call("models", "--live"), 1, "no connection", "jina-rerank doctor")
 
 
+def test_server_and_key_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as server:
+        withheld = checks(call("doctor", "--base-url", server.url))
+        monkeypatch.setenv("OTHER_KEY", "jina_kkkk")
+        found = checks(call("doctor", "--base-url", server.url, "--api-key-variable", "OTHER_KEY"))
+    assert withheld["server"][1] == f"{server.url}/v1/rerank (of --base-url)"
+    assert withheld["key"][1].startswith(
+        "none goes to the server of --base-url, which may need none; --api-key-variable"
+    )
+    result, finding = withheld["access"]
+    assert result == "failure"
+    assert "no key was sent: JINA_API_KEY goes only to the hosted API" in finding
+    assert (found["key"][1], found["access"][1]) == ("9 characters, of OTHER_KEY", "the server takes the key")
+    result, finding = checks(call("doctor", "--base-url", "localhost:8000"))["settings"]
+    assert (result, finding.startswith("--base-url: expected http://")) == ("failure", True)
+
+
 def test_closed_stdout_hides_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JINA_API_KEY", "jina kkkk")
     ours, theirs = os.pipe()

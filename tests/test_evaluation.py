@@ -425,6 +425,23 @@ def test_scores_of_an_emulator_name_its_scorer_beside_the_model(
     ]
 
 
+def test_key_of_a_variable_goes_to_the_url_that_contends(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "labelled.jsonl"
+    file.write_text('{"id": "q", "query": "tyre", "documents": ["soup", "tyre"], "relevance": [0, 1]}\n')
+    raw_server.plays = [
+        send(http(b'{"results": [{"index": 1, "relevance_score": 2}, {"index": 0, "relevance_score": 1}]}'))
+    ]
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    arguments = ("eval", str(file), f"m@{raw_server.url}", "--api-key-variable", "MY_KEY", "--max-doc-length", "7")
+    assert call(*arguments).exit_code == 0
+    [(headers, body)] = raw_server.requests
+    assert (headers["authorization"], json.loads(body)["max_doc_length"]) == ("Bearer sk-mine", 7)
+    refused(call(*arguments, "m@https://other.example"), 2, "the key would go to several servers")
+    assert len(raw_server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
