@@ -89,7 +89,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, url: str, n
 def explain_keyless(error: RerankError, reason: str) -> None:
     """Say in an error that asks for a key why none was sent, in place of the hint to look at the key."""
     if isinstance(error, AuthenticationError | PermissionDeniedError):
-        error.message += f"; {reason}"
+        error.message = f"{error.message.rstrip('.')}; {reason}"
         error.__notes__ = []
 
 

@@ -362,6 +362,25 @@ class TestShellWords:
         assert (result.exit_code, "sk-secret" in result.stdout + result.stderr) == (0, False)
         assert route.calls[0].request.headers["authorization"] == "Bearer sk-secret"
 
+    @pytest.mark.parametrize(
+        ("variables", "options", "told"),
+        [
+            ({"JINA_API_KEY": "jina a"}, (), "the variable JINA_API_KEY holds white space"),
+            ({"MY_KEY": "jina a"}, ("--api-key-variable", "MY_KEY"), "--api-key-variable holds white space"),
+            ({"JINA_RERANK_BASE_URL": "localhost:8000"}, (), "JINA_RERANK_BASE_URL: expected http://"),
+            ({}, ("--base-url", "http://u@h"), "--base-url: user info, a query or a fragment are not taken"),
+            ({}, ("--local", "-m", " "), "--model: expected the name of a reranker"),
+        ],
+    )
+    def test_settings_are_named_as_they_were_given(
+        self, file: str, variables: dict[str, str], options: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        result = call("rank", "skin", file, *options)
+        refused(result, 2, told)
+        assert re.search(r"\w=(?!\w)|[a-z]_[a-z]", result.stderr) is None
+
     def test_no_key_names_what_needs_none(self, file: str) -> None:
         refused(call("rank", "skin", file), 2, "set JINA_API_KEY", "--local", "`jina-rerank serve`")
 

@@ -257,6 +257,7 @@ BROKEN = {
     "no query": ('{"documents": ["a"]}', "query: it is missing"),
     "blank query": ('{"query": " ", "documents": ["a"]}', "query"),
     "one document": ('{"query": "a", "documents": "a"}', "documents: expected a sequence of documents, got one str"),
+    "a mapping": ('{"query": "a", "documents": [{}]}', "documents[0]: expected a text, or an object with one under"),
     "an id": ('{"id": [1], "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
     "NaN": ('{"id": NaN, "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
     "no UTF-8": (r'{"id": "\ud800", "query": "a", "documents": ["a"]}', "a lone surrogate is no text"),
@@ -270,11 +271,11 @@ class TestFailures:
         write(folder / "in.jsonl", [*broken[:3], *LINES[:2], *broken[3:]])
         result = call("bulk", "in.jsonl", "out.jsonl")
         assert result.exit_code == 1
-        assert "rows: 10, failed: 8" in result.stderr
+        assert "rows: 11, failed: 9" in result.stderr
         assert "what failed is in out.jsonl.failed.jsonl; the same command tries it again" in result.stderr
         assert [(row["row"], row["id"]) for row in read(folder / "out.jsonl")] == [(3, "q0"), (4, "q1")]
         failed = read(folder / "out.jsonl.failed.jsonl")
-        assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7, 8, 9]
+        assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7, 8, 9, 10]
         assert {row["id"] for row in failed} == {None}
         for row, (_, message) in zip(failed, BROKEN.values(), strict=True):
             assert row["error"]["type"] == "InvalidRequestError"

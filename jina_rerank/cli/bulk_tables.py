@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Literal, TypeAlias, cast
 
-from .._narrow import is_object
+from .._narrow import is_array, is_object
 from .bulk_rows import Record
 from .console import json_line
 from .failures import CommandError, needing
@@ -255,7 +255,7 @@ def _parquet() -> Any:
 
 
 def _cell(value: Any) -> Any:
-    return json_line(value) if isinstance(value, list) else value
+    return json_line(value) if is_array(value) else value
 
 
 def _id(value: Any, *, as_number: bool) -> Any:

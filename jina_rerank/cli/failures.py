@@ -52,13 +52,16 @@ def ending(error: BaseException, url_option: str = BASE_URL_VARIABLE) -> Ending 
 
 
 _MISSING_KEY: Final = (
-    f"Jina's API needs a key: set {API_KEY_VARIABLE} (https://jina.ai/reranker), or do without one: rank and bulk with "
-    "--local, eval with the contender lexical, everything with `jina-rerank serve`"
+    f"Jina's API needs a key: set {API_KEY_VARIABLE} (https://jina.ai/reranker). Without a key: --local for rank and "
+    "bulk, the contender lexical for eval, or a server of your own by `jina-rerank serve`"
 )
-# What is about Python alone, up to the next sentence or clause.
-_PYTHON_ALONE: Final = re.compile(
-    r"(?:;| or|, or say with) (?:for objects of your own pass key=|headers=|rate_limit=)[^.;)]*"
-    r"|, or None(?: for no limit)?"
+_PYTHON_ALONE: Final = (
+    # Ways out that the shell does not have, up to the next clause.
+    (re.compile(r"(?:;| or|, or say with) (?:for objects of your own pass key=|headers=|rate_limit=)[^.;]*"), ""),
+    (re.compile(r", or None(?: for no limit)?"), ""),
+    # The variable is named behind it.
+    (re.compile(r"^api_key: (?=the variable |api_key )"), ""),
+    (re.compile(r"a str, a TextDocument, an ImageDocument, or a mapping with a str"), "a text, or an object with one"),
 )
 _ARGUMENTS: Final = re.compile(
     r"\b(max_documents|max_doc_length|max_concurrency|allow_insecure|base_url|api_key|top_n)\b(?:=True\b|=(?!\w))?"
@@ -77,8 +80,12 @@ def in_shell_words(error: RerankError, url_option: str = BASE_URL_VARIABLE) -> s
         name = str(found[1] or found[2] or found[3])
         return words.get(name, "--" + name.replace("_", "-"))
 
-    texts = [str(error), *getattr(error, "__notes__", ())]
-    return "; ".join(_ARGUMENTS.sub(option, _PYTHON_ALONE.sub("", text)) for text in texts)
+    def told(text: str) -> str:
+        for python, shell in _PYTHON_ALONE:
+            text = python.sub(shell, text)
+        return _ARGUMENTS.sub(option, text)
+
+    return "; ".join(map(told, [str(error), *getattr(error, "__notes__", ())]))
 
 
 def _url_option(arguments: Mapping[str, Any]) -> str:
