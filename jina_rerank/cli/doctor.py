@@ -15,7 +15,7 @@ from ..errors import APIConnectionError, ConfigurationError, RateLimitError, Res
 from ..refusals import explain_keyless
 from .asking import Answer, configured, get, route
 from .console import readers_may_leave, show_rows
-from .failures import ends_clearly, in_shell_words
+from .failures import ends_clearly, in_shell_words, shell_text
 from .server import AllowInsecure, ApiKeyVariable, BaseUrl, Server
 
 _KEY_LENGTH: Final = 65
@@ -166,7 +166,8 @@ def access_check(probe: Answer, endpoint: Endpoint, option: str) -> Check:
     verdict = Verdict.WARNING if isinstance(refused, RateLimitError) else Verdict.FAILURE
     if endpoint.keyless is not None:
         explain_keyless(refused, endpoint.keyless)
-    return Check(verdict, "access", in_shell_words(refused, option))
+    said = f"HTTP {refused.status}: {refused.message.rstrip('.')}"
+    return Check(verdict, "access", shell_text(". ".join([said, *getattr(refused, "__notes__", ())]), option))
 
 
 def limits_check(probe: Answer) -> Check:

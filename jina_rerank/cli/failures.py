@@ -74,18 +74,21 @@ def in_shell_words(error: RerankError, url_option: str = BASE_URL_VARIABLE) -> s
     """What the error says, notes included, with the shell's options in the place of Python's arguments."""
     if error.code == MISSING_KEY:
         return _MISSING_KEY
+    texts = [str(error), *getattr(error, "__notes__", ())]
+    return "; ".join(shell_text(text, url_option) for text in texts)
+
+
+def shell_text(text: str, url_option: str) -> str:
+    """A text with the shell's options in the place of Python's arguments."""
     words = {"base_url": url_option, "api_key": "--api-key-variable"}
 
     def option(found: re.Match[str]) -> str:
         name = str(found[1] or found[2] or found[3])
         return words.get(name, "--" + name.replace("_", "-"))
 
-    def told(text: str) -> str:
-        for python, shell in _PYTHON_ALONE:
-            text = python.sub(shell, text)
-        return _ARGUMENTS.sub(option, text)
-
-    return "; ".join(map(told, [str(error), *getattr(error, "__notes__", ())]))
+    for python, shell in _PYTHON_ALONE:
+        text = python.sub(shell, text)
+    return _ARGUMENTS.sub(option, text)
 
 
 def _url_option(arguments: Mapping[str, Any]) -> str:
