@@ -234,7 +234,8 @@ async def test_refused_request_without_a_key_says_why_none_was_sent(
             async with RerankClient(base_url=base_url, retry=RetryPolicy(max_attempts=1), **options) as client:
                 with pytest.raises(APIStatusError) as caught:
                     await client.rerank("q", ["a"])
-        return pickle.loads(pickle.dumps(caught.value))
+        error: APIStatusError = pickle.loads(pickle.dumps(caught.value))
+        return error
 
     monkeypatch.setenv("JINA_API_KEY", "jina_mine")
     withheld = await failure()
