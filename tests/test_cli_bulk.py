@@ -625,7 +625,7 @@ class TestClosedScreens:
         else:
             pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
             ours, theirs = pty.openpty()
-        with serve(latency=0.05) as server:
+        with serve(latency=0.02) as server:
             ask(server.url, monkeypatch)
             arguments = command("bulk", "in.jsonl", "out.jsonl", "--max-concurrency", "8")
             with subprocess.Popen(arguments, stderr=theirs, env=environment(TERM="xterm-256color")) as process:
