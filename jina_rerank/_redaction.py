@@ -18,12 +18,13 @@ SHORTEST_SECRET: Final = 16
 """Characters. What is shorter is no secret, but what servers without keys are given, such as EMPTY, and a word."""
 _SHORTEST_PIECE: Final = 12
 """Characters in a row that count as a piece of a secret; a quarter of a long one. No other text has as many."""
+_BLOCK: Final = 6
+"""Characters that are looked up in a first search for pieces. Few other texts have a block of a secret in them."""
 _DECODINGS: Final = 3
 """How many layers of escaping are taken off."""
 _LONGEST_TEXT: Final = 2**16
 """Characters up to which texts are decoded and searched piece by piece, so that no server can keep a client busy."""
 
-_ESCAPES: Final = "%&\\"
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _LOWER_CASE: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _URL_SAFE: Final = str.maketrans("+/", "-_")
@@ -33,13 +34,13 @@ class Redactor:
     """Replaces secrets of at least SHORTEST_SECRET characters, and pieces of them, with a mask.
 
     Args:
-        secrets: What is to be hidden; shorter ones are left alone.
+        secrets: The words in them are to be hidden; shorter ones are left alone.
         mask: What stands in its place.
         pattern: What is a secret by its form.
         longest: Characters up to which texts are searched piece by piece.
     """
 
-    __slots__ = ("_forms", "_longest", "_mask", "_pattern", "_probes")
+    __slots__ = ("_blocks", "_forms", "_longest", "_mask", "_pattern", "_shortest")
 
     def __init__(
         self,
@@ -49,14 +50,12 @@ class Redactor:
         pattern: re.Pattern[str] | None = None,
         longest: int = _LONGEST_TEXT,
     ) -> None:
-        kept = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
-        self._forms = [(_piece_size(secret), _folded(form)) for secret in kept for form in _forms(secret)]
-        # Each piece holds one of these whole, and to look for them costs little.
-        self._probes = [
-            form[start : start + size // 2]
-            for size, form in self._forms
-            for start in range(0, len(form) - size // 2 + 1, size // 2)
-        ]
+        kept = [word for secret in secrets for word in secret.split() if len(word) >= SHORTEST_SECRET]
+        self._forms = [(_piece_size(word), _folded(form)) for word in kept for form in _forms(word)]
+        self._shortest = min([size for size, _ in self._forms], default=_SHORTEST_PIECE)
+        self._blocks = {
+            form[start : start + _BLOCK] for _, form in self._forms for start in range(len(form) - _BLOCK + 1)
+        }
         self._mask = mask
         self._pattern = pattern
         self._longest = longest
@@ -80,7 +79,7 @@ class Redactor:
 
     def json(self, value: Any) -> Any:
         """Return parsed JSON without secrets, names of fields included; the mask alone for what is too long."""
-        texts = "\n".join(_texts(value))
+        texts = "\n".join(_texts(value, _SHORTEST_PIECE))
         if not self._is_suspect(texts):
             return value
         return self._mask if len(texts) > self._longest else self._rebuilt(value)
@@ -104,14 +103,17 @@ class Redactor:
         return value
 
     def _is_suspect(self, text: str) -> bool:
-        """Return whether a closer look is worth its time."""
-        if len(text) < _SHORTEST_PIECE or not (self._forms or self._pattern):
-            return False
-        if len(text) <= self._longest and any(map(text.__contains__, _ESCAPES)):
-            return True
+        """Return whether a closer look is worth its time. Every answer is searched; that must cost microseconds."""
+        layers = _layers(text) if len(text) <= self._longest else (text,)
+        return any(map(self._has_block, layers))
+
+    def _has_block(self, text: str) -> bool:
         if self._pattern is not None and self._pattern.search(text):
             return True
-        return any(map(_folded(text).__contains__, self._probes))
+        folded = _folded(text)
+        # With these steps one block at least is whole in every piece of a secret.
+        steps = range(0, len(folded) - _BLOCK + 1, self._shortest - _BLOCK + 1)
+        return not self._blocks.isdisjoint([folded[at : at + _BLOCK] for at in steps])
 
     def _masked(self, text: str) -> str:
         folded = _folded(text)
@@ -129,18 +131,20 @@ class Redactor:
         return "Redactor(...)"
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts in parsed JSON."""
-    left = [value]
-    while left:
-        part = left.pop()
+def _texts(value: Any, shortest: int) -> list[str]:
+    """Return the texts in parsed JSON that are not too short to hide anything."""
+    texts: list[str] = []
+    parts = [value]
+    for part in parts:
         if isinstance(part, str):
-            yield part
+            if len(part) >= shortest:
+                texts.append(part)
         elif is_object(part):
-            yield from part
-            left += part.values()
+            parts += part
+            parts += part.values()
         elif is_array(part):
-            left += part
+            parts += part
+    return texts
 
 
 def _spans(folded: str, form: str, size: int) -> Iterator[tuple[int, int]]:
@@ -166,6 +170,17 @@ def _forms(secret: str) -> set[str]:
 def _folded(text: str) -> str:
     # Hosts are told in lower case. Only ASCII is folded, so that no position changes.
     return text.lower() if text.isascii() else text.translate(_LOWER_CASE)
+
+
+def _layers(text: str) -> Iterator[str]:
+    """Yield a text, and what it says with one layer of escaping after the other taken off."""
+    yield text
+    for _ in range(_DECODINGS):
+        decoded = _decoded(text)
+        if decoded == text:
+            break
+        text = decoded
+        yield text
 
 
 def _decoded(text: str) -> str:

@@ -23,8 +23,9 @@ ADDED: Final = ("indices", "scores", "error")
 class Reranker:
     """Ranks the rows of a table: a function that can be pickled, from a batch of columns to a batch of columns.
 
-    It makes its client where it is called, once in each process, and keeps it there for all its copies. Calls from any
-    number of threads share it.
+    It makes its client where it is called, once in each process, and shares it with all its copies there. Calls from
+    any number of threads share it too. Between two batches, when no copy is left, a process keeps the clients of the
+    last eight Rerankers.
 
     Args:
         make_client: Makes the client. It is sent to the workers, so it must pickle: the class itself, a function of a
@@ -55,6 +56,10 @@ class Reranker:
         self._documents = documents
         self._top_n = top_n
         self._id = uuid4().hex
+        self._client: SyncRerankClient | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_client": None}
 
     def __call__(self, batch: Mapping[Any, Any]) -> dict[str, Any]:
         """The batch with three more columns: what `rerank_many` made of each row, all rows at once.
@@ -86,8 +91,11 @@ class Reranker:
     @property
     def client(self) -> SyncRerankClient:
         """The client in this process, which all copies share."""
-        client = _clients.get(self._id)
-        return client if client is not None else _clients.setdefault(self._id, self._make_client())
+        if self._client is None:
+            self._client = _clients.get(self._id) or _clients.setdefault(self._id, self._make_client())
+            for oldest in list(_clients)[:-_MAX_CLIENTS]:
+                _clients.pop(oldest, None)
+        return self._client
 
     def _rows(self, queries: Iterable[Any], documents: Iterable[Any]) -> Iterator[tuple[list[int], list[float], Any]]:
         requests = [
@@ -103,6 +111,9 @@ class Reranker:
                     yield [result.index for result in results], [result.relevance_score for result in results], None
 
 
+_MAX_CLIENTS: Final = 8
+
 _clients: Final[dict[str, SyncRerankClient]] = {}
-"""Those of this process, by Reranker. Engines unpickle a function for every batch; its connections are to stay open. A
-client that nobody closes delays no exit."""
+"""The latest clients of this process, by Reranker, oldest first. Engines unpickle a function for every batch; its
+connections stay open between two batches. A client that is not here closes its connections when its last Reranker is
+gone; one that nobody closes delays no exit."""

@@ -18,6 +18,11 @@ BASE_URL_VARIABLE: Final = "JINA_RERANK_BASE_URL"
 MISSING_KEY: Final = "MISSING_API_KEY"
 """The code of the ConfigurationError for a key that is needed and not there."""
 
+_NO_KEY: Final = f"no key was sent: {API_KEY_VARIABLE} is not set; set it, or pass api_key="
+_WITHHELD_KEY: Final = (
+    f"no key was sent: {API_KEY_VARIABLE} goes only to the hosted API and to the server of {BASE_URL_VARIABLE}, not to "
+    "base_url=; to send a key there, pass api_key="
+)
 _HOSTED_HOST: Final = "api.jina.ai"
 # The letters that a header value may hold (RFC 9110, section 5.5), white space left out.
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
@@ -38,6 +43,8 @@ class Endpoint:
     """The key that goes to it; None where none is needed."""
     hosted: bool
     """Whether this is Jina's own API."""
+    keyless: str | None = None
+    """Why no key goes to it, and how to send one: for the error of a server that wants one. None if a key goes."""
 
     def beside(self, route: str) -> str:
         """The URL of another route of the same server, such as `models`."""
@@ -76,7 +83,8 @@ def resolve_endpoint(
             f"{source}: the key would travel to {parts.hostname} unencrypted; use https://, or accept it with "
             "allow_insecure=True"
         )
-    return Endpoint(_rerank_url(parts), key, hosted)
+    keyless = None if key is not None else _NO_KEY if base_url is None else _WITHHELD_KEY
+    return Endpoint(_rerank_url(parts), key, hosted, keyless)
 
 
 def is_loopback(host: str) -> bool:

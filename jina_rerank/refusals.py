@@ -78,7 +78,9 @@ class _Envelope(NamedTuple):
     errors: list[dict[str, str]] | None = None
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, *, url: str, now: float) -> APIStatusError:
+def refusal(
+    status: int, headers: Mapping[str, str], body: bytes, *, url: str, now: float, keyless: str | None = None
+) -> APIStatusError:
     """The error that this answer means.
 
     Args:
@@ -87,6 +89,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, url: str, n
         body: The answer's body.
         url: The endpoint, for the error.
         now: Seconds since the epoch, for a Retry-After that is a date in an answer without a date of its own.
+        keyless: Why no key was sent, and how to send one; None if one was.
     """
     envelope = _read_envelope(body)
     meant = _STATUS_OF_CODE.get(envelope.code or "", status)
@@ -96,6 +99,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, url: str, n
     message = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
     advice = _advice(status, message) if url.endswith("/rerank") else None
     verdict = False if advice else None if meant == status else meant in RETRIED_STATUSES
+    if meant in (401, 403):
+        advice = advice or keyless
     return _CLASSES.get(meant, ServerError if meant >= 500 else APIStatusError)(
         f"{message.rstrip('.')}; {advice}" if advice else message,
         status=status,

@@ -1,5 +1,6 @@
 """The command line as its users meet it: real processes, pipes and terminals, and real servers."""
 
+import gzip
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 import httpx
 import pytest
@@ -21,7 +22,10 @@ import respx
 pytest.importorskip("typer")
 pytest.importorskip("uvicorn")
 
+import jina_rerank
+from jina_rerank import RerankError
 from jina_rerank.cli import main
+from jina_rerank.cli.failures import in_shell_words
 from jina_rerank.emulator import serve
 
 from .servers import Play, RawServer, answer_body, http, send, silence
@@ -50,6 +54,14 @@ def file(tmp_path: Path) -> str:
     path = tmp_path / "documents.txt"
     path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
     return str(path)
+
+
+def errors_of_the_package() -> list[type[RerankError]]:
+    return [kind for kind in map(vars(jina_rerank).get, jina_rerank.__all__) if is_error(kind)]
+
+
+def is_error(kind: object) -> TypeGuard[type[RerankError]]:
+    return isinstance(kind, type) and issubclass(kind, RerankError)
 
 
 class Ended(NamedTuple):
@@ -240,10 +252,14 @@ class TestWrongUse:
         refused(call("rank", "skin", file, "--local", "--base-url", "http://127.0.0.1:9"), 2, "--local", "--base-url")
 
     def test_a_base_url_that_is_none(self, file: str) -> None:
-        refused(call("rank", "skin", file, "--base-url", "localhost:8000"), 2, "base_url: expected http")
+        refused(call("rank", "skin", file, "--base-url", "localhost:8000"), 2, "--base-url: expected http")
 
     def test_no_time_at_all(self, file: str) -> None:
-        refused(call("rank", "skin", file, "--local", "--deadline", "nan"), 2, "deadline: expected a positive number")
+        refused(
+            call("rank", "skin", file, "--local", "--deadline", "nan"),
+            2,
+            "--deadline: expected a positive number of seconds; got nan",
+        )
 
     def test_missing_file(self, tmp_path: Path) -> None:
         path = str(tmp_path / "missing")
@@ -301,6 +317,118 @@ class TestFailedApi:
         assert "sk-secret" not in result.stderr
 
 
+class TestShellWords:
+    """What an error says to users of a shell."""
+
+    @pytest.mark.parametrize("kind", errors_of_the_package())
+    def test_no_hint_names_an_argument_of_python(self, kind: type[RerankError]) -> None:
+        text = in_shell_words(kind("it failed"))
+        assert re.search(r"\w=(?!\w)|[a-z]_[a-z]", text.replace("request_id", "")) is None, text
+
+    @pytest.mark.parametrize("variables", [{}, {"JINA_API_KEY": "jina_mine"}])
+    def test_withheld_key_is_explained_with_the_option_that_sends_it(
+        self, emulator: str, file: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        result = call("rank", "skin", file, "--base-url", emulator)
+        refused(
+            result,
+            1,
+            "HTTP 401",
+            "no key was sent: JINA_API_KEY goes only to",
+            "not to --base-url",
+            "--api-key-variable",
+        )
+        assert "whole" not in result.stderr
+        found = call("rank", "skin", file, "--base-url", emulator, "--api-key-variable", "JINA_API_KEY")
+        if variables:
+            assert found.exit_code == 0, found.stderr
+        else:
+            refused(found, 2, "--api-key-variable: no variable of this name is set; give the NAME, not the key")
+
+    def test_key_over_http_is_refused_with_the_option_that_allows_it(
+        self, file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OTHER_KEY", "sk-secret")
+        asked = ("rank", "skin", file, "--base-url", "http://rerank.invalid", "--api-key-variable", "OTHER_KEY")
+        refused(
+            call(*asked), 2, "--base-url: the key would travel to rerank.invalid", "accept it with --allow-insecure"
+        )
+        with respx.mock() as router:
+            route = router.post("http://rerank.invalid/v1/rerank")
+            route.mock(return_value=httpx.Response(200, content=answer_body(3)))
+            result = call(*asked, "--allow-insecure")
+        assert (result.exit_code, "sk-secret" in result.stdout + result.stderr) == (0, False)
+        assert route.calls[0].request.headers["authorization"] == "Bearer sk-secret"
+
+    @pytest.mark.parametrize(
+        ("variables", "options", "told"),
+        [
+            ({"JINA_API_KEY": "jina a"}, (), "the variable JINA_API_KEY holds white space"),
+            ({"MY_KEY": "jina a"}, ("--api-key-variable", "MY_KEY"), "--api-key-variable holds white space"),
+            ({"JINA_RERANK_BASE_URL": "localhost:8000"}, (), "JINA_RERANK_BASE_URL: expected http://"),
+            ({}, ("--base-url", "http://u@h"), "--base-url: user info, a query or a fragment are not taken"),
+            ({}, ("--local", "-m", " "), "--model: expected the name of a reranker"),
+        ],
+    )
+    def test_settings_are_named_as_they_were_given(
+        self, file: str, variables: dict[str, str], options: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        result = call("rank", "skin", file, *options)
+        refused(result, 2, told)
+        assert re.search(r"\w=(?!\w)|[a-z]_[a-z]", result.stderr) is None
+
+    def test_no_key_names_what_needs_none(self, file: str) -> None:
+        refused(call("rank", "skin", file), 2, "set JINA_API_KEY", "--local", "`jina-rerank serve`")
+
+
+class TestFields:
+    """Records, of which one field is ranked."""
+
+    RECORDS: ClassVar[list[dict[str, Any]]] = [
+        {"id": 1, "title": "engine oil"},
+        {"id": 2, "title": None},
+        {"id": 3, "title": "skincare\nmit Öl \u202e"},
+    ]
+
+    @pytest.mark.usefixtures("asked")
+    @pytest.mark.parametrize("kind", ["jsonl", "csv", "jsonl.gz", "stdin"])
+    def test_records_come_back_whole_in_json(self, tmp_path: Path, kind: str) -> None:
+        data = "".join(json.dumps(record) + "\n" for record in self.RECORDS)
+        if kind == "csv":
+            data = 'id,title\n1,engine oil\n2,\n3,"skincare\nmit Öl \u202e"\n'
+        path = tmp_path / f"records.{kind}"
+        path.write_bytes(gzip.compress(data.encode()) if kind == "jsonl.gz" else data.encode())
+        files = () if kind == "stdin" else (str(path),)
+        stdin = data.encode() if kind == "stdin" else b""
+        result = call("rank", "skincare", *files, "--field", "title", "--json", stdin=stdin)
+        assert result.exit_code == 0, result.stderr
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [row["index"] for row in rows] == [2, 0, 1]
+        first = self.RECORDS[2] if kind != "csv" else {**self.RECORDS[2], "id": "3"}
+        assert rows[0]["document"] == first
+        assert "mit Öl \\u202e" in result.stdout
+        lines = call("rank", "skincare", *files, "--field", "title", "-n1", stdin=stdin).stdout
+        assert lines.endswith("\tskincare mit Öl \u202e\n")
+
+    @pytest.mark.parametrize(
+        ("name", "data", "part"),
+        [
+            ("a.jsonl", '{"text": "a"}\n', "a.jsonl, record 1 has no field 'title', but text"),
+            ("a.jsonl", '{"title": "a"}\n{"title": 1}\n', "a.jsonl, record 2: the field 'title' is no text"),
+            ("a.jsonl", "{\n", "a.jsonl, record 1: the line is not JSON"),
+            ("a.csv", "id,text\n1,a\n", "a.csv has no column 'title', but id, text"),
+            ("a.txt", "a\n", "a.txt: the name must end in .jsonl"),
+        ],
+    )
+    def test_records_without_the_field_are_refused(self, tmp_path: Path, name: str, data: str, part: str) -> None:
+        (tmp_path / name).write_text(data)
+        refused(call("rank", "skin", str(tmp_path / name), "--field", "title", "--local"), 2, part)
+
+
 # Processes: pipes, signals, terminals
 
 
@@ -320,7 +448,7 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
 def test_a_long_file(tmp_path: Path) -> None:
     path = tmp_path / "documents"
     path.write_text("".join(f"bottle {number}\n" for number in range(1100)))
-    refused(call("rank", "bottle 7", str(path)), 2, "top_n of at most 512")
+    refused(call("rank", "bottle 7", str(path)), 2, "--top-n of at most 512", "raise --max-documents")
     result = call("rank", "bottle 7", str(path), "--top-n", "2")
     assert result.exit_code == 0
     assert result.stdout.startswith("1\t7\t")
@@ -334,6 +462,25 @@ def test_a_full_disk(file: str) -> None:
         )
     assert done.returncode == 2
     assert done.stderr.splitlines()[1:] == [b"jina-rerank: No space left on device"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes streams")
+def test_results_that_nobody_can_get_are_an_error(file: str) -> None:
+    arguments = ["sh", "-c", '"$@" >&-', "sh", *command("rank", "skin", file, "--local")]
+    done = subprocess.run(arguments, stderr=subprocess.PIPE, env=environment())
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == [b"jina-rerank: Bad file descriptor"]
+
+
+def test_closed_stderr_keeps_no_result_back(file: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with subprocess.Popen(
+        command("rank", "skin", file, "--local"), stdout=subprocess.PIPE, stderr=theirs, env=environment()
+    ) as process:
+        os.close(theirs)
+        out, _ = process.communicate(timeout=LONGEST_SECONDS)
+    assert (process.returncode, out.count(b"\n")) == (0, 4)
 
 
 def test_ctrl_c(raw_server: RawServer, file: str) -> None:
@@ -487,6 +634,24 @@ class TestServe:
             call("serve", "--port", "0", "--serving", "gpt"), 2, "serving 'gpt': no such model; there are jina-reranker"
         )
 
+    def test_serves_on_when_nobody_reads_what_it_says(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+
+        def answers() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
+
+        ours, theirs = os.pipe()
+        os.close(ours)
+        with subprocess.Popen(command("serve", "--port", str(port)), stdout=theirs, env=environment()) as process:
+            os.close(theirs)
+            try:
+                until(lambda: process.poll() is not None or answers())
+                assert process.poll() is None
+            finally:
+                process.kill()
+
     def test_limits_and_faults(self, file: str) -> None:
         options = ("--tier", "free", "--balance", "0", "--fault", "503:0", "--fault", "slow:0.5:0s", "--seed", "7")
         with serving(*options) as (_, greeting):
@@ -606,8 +771,26 @@ def test_help_shows_examples(name: str) -> None:
     assert result.stdout.split("Examples:")[1].count(f"jina-rerank {name}") >= 2
 
 
-def test_shells_complete_commands() -> None:
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("d", ["demo", "doctor"]),
+        ("rank --model jina-reranker-v3", ["jina-reranker-v3.5", "jina-reranker-v3"]),
+        ("rank --scoring l", ["listwise"]),
+        ("eval sample mini", ["minilm"]),
+        ("serve --scorer l", ["lexical"]),
+    ],
+)
+def test_shells_complete(words: str, completed: list[str]) -> None:
     code = "import sys; sys.argv = ['jina-rerank']; from jina_rerank.cli import main; main()"
-    asked = {"_JINA_RERANK_COMPLETE": "complete_bash", "COMP_WORDS": "jina-rerank d", "COMP_CWORD": "1"}
+    count = str(len(words.split()))
+    asked = {"_JINA_RERANK_COMPLETE": "complete_bash", "COMP_WORDS": f"jina-rerank {words}", "COMP_CWORD": count}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(**asked))
-    assert done.stdout.split() == ["demo", "doctor"]
+    assert sorted(done.stdout.split()) == sorted(completed)
+
+
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jina_rerank", "--version"], capture_output=True, text=True, env=environment()
+    )
+    assert (done.returncode, done.stdout.startswith("jina-rerank ")) == (0, True)

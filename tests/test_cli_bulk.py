@@ -1,11 +1,14 @@
 """`jina-rerank bulk` as its users meet it: files, kills, Ctrl-C, and what is left after them."""
 
 import csv
+import gzip
+import io
 import json
 import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ pytest.importorskip("uvicorn")
 
 from jina_rerank.emulator import serve
 
-from .servers import RawServer, http, send
+from .servers import RawServer, answer_body, http, send, silence
 from .test_cli import LONGEST_SECONDS, call, command, environment, reads, refused, until
 
 ROWS = 150
@@ -143,12 +146,118 @@ class TestFormats:
         assert (out.read_bytes(), files(folder)) == (before, {"in.jsonl", out.name})
 
 
+@pytest.mark.usefixtures("asked")
+class TestColumns:
+    def test_columns_of_other_names_are_ranked(self, folder: Path) -> None:
+        rows = [json.loads(line) for line in LINES[:3]]
+        write(folder / "other.jsonl", [json.dumps({"q": row["query"], "texts": row["documents"]}) for row in rows])
+        with (folder / "other.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [("texts", "q")] + [(json.dumps(row["documents"]), row["query"]) for row in rows]
+            )
+        options = ("--query-column", "q", "--documents-column", "texts")
+        for name in ("other.jsonl", "other.csv"):
+            result = call("bulk", name, f"{name}.out.jsonl", *options)
+            assert result.exit_code == 0, result.stderr
+            ranked = read(folder / f"{name}.out.jsonl")
+            assert [(row["id"], row["indices"]) for row in ranked] == [(None, [1, 2, 0])] * 3
+        refused(call("bulk", "other.csv", "out.csv", "--query-column", "q"), 2, "no column 'documents', but texts, q")
+        write(folder / "lacks.jsonl", ['{"texts": ["a"]}'])
+        assert call("bulk", "lacks.jsonl", "out.jsonl", *options).exit_code == 1
+        assert read(folder / "out.jsonl.failed.jsonl")[0]["error"]["message"] == "q: it is missing"
+
+    @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "jsonl.gz"])
+    def test_with_documents_output_has_them_best_first(self, folder: Path, ending: str) -> None:
+        if ending == "parquet":
+            pytest.importorskip("pyarrow")
+        documents = ["zwiebel", {"text": "größe der Reifen \u202e"}, "reifen"]
+        write(folder / "in.jsonl", [json.dumps({"query": "reifen", "documents": documents})])
+        out = f"out.{ending}"
+        assert call("bulk", "in.jsonl", out, "--with-documents", "-n", "2").exit_code == 0
+        data = (folder / out).read_bytes()
+        found = loaded(folder / out)[0]["documents"]
+        expected = ["reifen", documents[1] if ending != "parquet" else '{"text": "größe der Reifen \\u202e"}']
+        assert found == expected
+        if ending in ("jsonl", "csv"):
+            assert "größe der Reifen \\u202e".encode() in data
+        assert call("bulk", "in.jsonl", out, "--with-documents", "-n", "2").stderr.startswith(
+            "jina-rerank: ranked already: 1\n"
+        )
+        assert (folder / out).read_bytes() == data
+        refused(call("bulk", "in.jsonl", out, "-n", "2"), 2, "does not match, at row 0")
+        assert call("bulk", "in.jsonl", f"plain.{ending}").exit_code == 0
+        refused(call("bulk", "in.jsonl", f"plain.{ending}", "--with-documents"), 2, f"plain.{ending}")
+
+    @pytest.mark.parametrize(
+        "option", [("--max-doc-length", "2"), ("--scoring", "pointwise"), ("--max-documents", "9")]
+    )
+    def test_options_that_change_rankings_are_part_of_the_match(self, folder: Path, option: tuple[str, str]) -> None:
+        assert call("bulk", "in.jsonl", "out.jsonl", *option).exit_code == 0
+        assert call("bulk", "in.jsonl", "out.jsonl", *option).exit_code == 0
+        refused(call("bulk", "in.jsonl", "out.jsonl"), 2, "does not match, at row 0")
+
+
+def loaded(path: Path) -> list[dict[str, Any]]:
+    """The rows of an output of any format."""
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+        return rows
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{**row, "documents": json.loads(row["documents"])} for row in csv.DictReader(file)]
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in data.splitlines()]
+
+
+@pytest.mark.usefixtures("asked")
+class TestSources:
+    @pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz"])
+    def test_compressed_files_are_read_and_written(self, folder: Path, ending: str) -> None:
+        (folder / "in.jsonl.gz").write_bytes(gzip.compress((folder / "in.jsonl").read_bytes()))
+        assert call("bulk", "in.jsonl", f"plain.{ending.removesuffix('.gz')}").exit_code == 0
+        for _ in range(2):  # the second time it is known again
+            assert call("bulk", "in.jsonl.gz", f"out.{ending}").exit_code == 0
+            plain = (folder / f"plain.{ending}").with_suffix("").read_bytes()
+            assert gzip.decompress((folder / f"out.{ending}").read_bytes()) == plain
+        assert files(folder) == {"in.jsonl", "in.jsonl.gz", f"out.{ending}", f"plain.{ending.removesuffix('.gz')}"}
+
+    @pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"{}" * 9999)[:20], gzip.compress(b"{}")[:12] + b"xx"])
+    def test_compressed_files_that_are_broken_are_refused(self, folder: Path, data: bytes) -> None:
+        (folder / "bad.jsonl.gz").write_bytes(data)
+        refused(call("bulk", "bad.jsonl.gz", "out.jsonl"), 2, "bad.jsonl.gz cannot be read: ")
+        assert files(folder) == {"in.jsonl", "bad.jsonl.gz"}
+
+    @pytest.mark.parametrize("kind", ["jsonl", "csv", "gzip"])
+    def test_stdin_is_read_and_resumed(self, folder: Path, kind: str) -> None:
+        rows = [json.loads(line) for line in LINES[:3]]
+        data = "\n".join(LINES[:3]).encode()
+        if kind == "csv":
+            table = io.StringIO()
+            csv.writer(table).writerows(
+                [("query", "documents")] + [(r["query"], json.dumps(r["documents"])) for r in rows]
+            )
+            data = table.getvalue().encode()
+        if kind == "gzip":
+            data = gzip.compress(data)
+        assert call("bulk", "-", "out.jsonl", stdin=data).exit_code == 0
+        assert [row["indices"] for row in read(folder / "out.jsonl")] == [[1, 2, 0]] * 3
+        assert call("bulk", "-", "out.jsonl", stdin=data).stderr.startswith("jina-rerank: ranked already: 3\n")
+
+    def test_stdin_that_is_the_output_is_refused(self, folder: Path) -> None:
+        with (folder / "in.jsonl").open("rb") as file:
+            done = subprocess.run(
+                command("bulk", "-", "in.jsonl"), stdin=file, capture_output=True, env=environment(), text=True
+            )
+        assert (done.returncode, "IN and OUT are the same file" in done.stderr) == (2, True)
+
+
 BROKEN = {
     "no JSON": ("{", "the line is not JSON"),
     "no object": ("[1]", "the line is not a JSON object"),
     "no query": ('{"documents": ["a"]}', "query: it is missing"),
     "blank query": ('{"query": " ", "documents": ["a"]}', "query"),
     "one document": ('{"query": "a", "documents": "a"}', "documents: expected a sequence of documents, got one str"),
+    "a mapping": ('{"query": "a", "documents": [{}]}', "documents[0]: expected a text, or an object with one under"),
     "an id": ('{"id": [1], "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
     "NaN": ('{"id": NaN, "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
     "no UTF-8": (r'{"id": "\ud800", "query": "a", "documents": ["a"]}', "a lone surrogate is no text"),
@@ -162,11 +271,11 @@ class TestFailures:
         write(folder / "in.jsonl", [*broken[:3], *LINES[:2], *broken[3:]])
         result = call("bulk", "in.jsonl", "out.jsonl")
         assert result.exit_code == 1
-        assert "rows: 10, failed: 8" in result.stderr
+        assert "rows: 11, failed: 9" in result.stderr
         assert "what failed is in out.jsonl.failed.jsonl; the same command tries it again" in result.stderr
         assert [(row["row"], row["id"]) for row in read(folder / "out.jsonl")] == [(3, "q0"), (4, "q1")]
         failed = read(folder / "out.jsonl.failed.jsonl")
-        assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7, 8, 9]
+        assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7, 8, 9, 10]
         assert {row["id"] for row in failed} == {None}
         for row, (_, message) in zip(failed, BROKEN.values(), strict=True):
             assert row["error"]["type"] == "InvalidRequestError"
@@ -223,9 +332,15 @@ class TestRefusals:
             (("mine.csv.failed.jsonl", "mine.csv"), ("or IN is one that belongs to OUT",)),
             (("pipe.jsonl", "out.jsonl"), ("pipe.jsonl is no file", "read more than once")),
             (("in.jsonl", "folder.jsonl"), ("folder.jsonl cannot be written: Is a directory",)),
-            (("empty.csv", "out.jsonl"), ("has no column 'id', for it is empty; it needs id, query, documents",)),
+            (("empty.csv", "out.jsonl"), ("has no column 'query', for it is empty; it needs query, documents",)),
             (("open.csv", "out.jsonl"), ("open.csv is no CSV in UTF-8, near line 2: unexpected end of data",)),
             (("in.txt", "out.jsonl"), ("in.txt: the name must end in .jsonl",)),
+            (("in.jsonl", "pipe.jsonl"), ("pipe.jsonl cannot be written: Is a pipe or a device",)),
+            (("in.jsonl", "null.jsonl"), ("/dev/null cannot be written: Is a pipe or a device",)),
+            (("in.jsonl", "piped.csv"), ("piped.csv.failed.jsonl cannot be written: Is a pipe or a device",)),
+            (("in.jsonl", "circle.jsonl"), ("circle.jsonl cannot be written: ",)),
+            (("in.jsonl", "linked.jsonl"), ("same file",)),
+            (("in.jsonl", f"{'n' * 247}.jsonl"), ("cannot be written: File name too long",)),
             (("in.jsonl", "out.json"), ("out.json: the name must end in .jsonl",)),
             (("in.jsonl", "no/out.jsonl"), ("no is no folder",)),
             (("columns.csv", "out.jsonl"), ("has no column 'documents', but id, query, text",)),
@@ -249,9 +364,13 @@ class TestRefusals:
         (folder / "open.csv").write_text('id,query,documents\n1,"a,[]\n2,b,[]\n')
         (folder / "mine.csv.failed.jsonl").write_text("{}\n")
         (folder / "folder.jsonl").mkdir()
-        if "pipe.jsonl" in arguments:
+        if {"pipe.jsonl", "piped.csv", "null.jsonl", "circle.jsonl"} & {*arguments}:
             mkfifo = getattr(os, "mkfifo", None) or pytest.skip("only POSIX has named pipes")
             mkfifo(folder / "pipe.jsonl")
+            mkfifo(folder / "piped.csv.failed.jsonl")
+            (folder / "null.jsonl").symlink_to(os.devnull)
+            (folder / "circle.jsonl").symlink_to("circle.jsonl")
+        os.link(folder / "in.jsonl", folder / "linked.jsonl")
         before = contents(folder)
         refused(call("bulk", *arguments), 2, *parts)
         assert contents(folder) == before
@@ -397,3 +516,130 @@ def test_ctrl_c_leaves_whole_lines(folder: Path, asked: str, monkeypatch: pytest
     assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
     assert call("bulk", "in.jsonl", "whole.jsonl").exit_code == 0
     assert (folder / "out.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+
+
+# Two runs at once
+
+
+class TestTwoRuns:
+    @pytest.fixture
+    def first(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[bytes]"]:
+        """A run on out.jsonl that waits for an answer, with some rows behind it."""
+        with RawServer(*[send(http(answer_body(3)))] * 20, silence) as server:
+            ask(server.url, monkeypatch)
+            with started("in.jsonl", "out.jsonl", "--max-concurrency", "2") as process:
+                until(lambda: len(server.requests) > 20 and len(read(folder / "out.jsonl")) == 20)
+                yield process
+                process.kill()
+
+    @pytest.mark.parametrize("name", ["out.jsonl", "link.jsonl", "here/out.jsonl"])
+    def test_second_run_on_an_output_is_refused_with_the_first_named(
+        self, folder: Path, first: "subprocess.Popen[bytes]", name: str
+    ) -> None:
+        (folder / "link.jsonl").symlink_to("out.jsonl")
+        (folder / "here").symlink_to(folder)
+        before = contents(folder)
+        who = f"process {first.pid} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-}"
+        refused(call("bulk", "in.jsonl", name), 2, "another run writes this output: " + who, "name another output")
+        assert contents(folder) == before
+
+    def test_killed_run_frees_its_output(self, folder: Path, first: "subprocess.Popen[bytes]", emulator: str) -> None:
+        first.kill()
+        first.wait()
+        with pytest.MonkeyPatch.context() as patch:
+            ask(emulator, patch)
+            result = call("bulk", "in.jsonl", "out.jsonl")
+        assert (result.exit_code, len(read(folder / "out.jsonl"))) == (0, ROWS)
+        assert files(folder) == {"in.jsonl", "out.jsonl"}
+
+    @pytest.mark.parametrize("ending", ["jsonl", "csv"])
+    def test_runs_that_begin_together_rank_each_row_once(self, folder: Path, asked: str, ending: str) -> None:
+        before = asked_for(asked)
+        runs = [started("in.jsonl", f"out.{ending}") for _ in range(2)]
+        codes = sorted(run.wait(LONGEST_SECONDS) for run in runs)
+        for run in runs:
+            run.communicate()
+        # Unless the second begins when the first has ended: then it finds all done.
+        assert codes in ([0, 2], [0, 0])
+        assert asked_for(asked) - before == ROWS
+        assert call("bulk", "in.jsonl", f"out.{ending}").stderr.startswith("jina-rerank: ranked already: 150\n")
+        assert files(folder) == {"in.jsonl", f"out.{ending}"}
+
+
+def test_linked_output_is_followed(folder: Path, asked: str) -> None:
+    (folder / "runs").mkdir()
+    (folder / "latest.jsonl").symlink_to(folder / "runs" / "first.jsonl")
+    write(folder / "in.jsonl", ["{", *LINES[1:3]])
+    assert call("bulk", "in.jsonl", "latest.jsonl").exit_code == 1
+    write(folder / "in.jsonl", LINES[:3])
+    assert call("bulk", "in.jsonl", "latest.jsonl").exit_code == 0
+    assert [row["id"] for row in read(folder / "runs" / "first.jsonl")] == ["q0", "q1", "q2"]
+    assert (files(folder / "runs"), (folder / "latest.jsonl").is_symlink()) == ({"first.jsonl"}, True)
+
+
+def test_backup_by_hard_link_keeps_what_it_has(folder: Path, asked: str) -> None:
+    write(folder / "in.jsonl", LINES[:2])
+    assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+    os.link(folder / "out.jsonl", folder / "backup.jsonl")
+    write(folder / "in.jsonl", LINES[:4])
+    assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+    assert (len(read(folder / "out.jsonl")), len(read(folder / "backup.jsonl"))) == (4, 2)
+
+
+# Screens that are closed
+
+
+def goes_on(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    """It ranks all rows though nobody reads what it says."""
+    assert process.wait(LONGEST_SECONDS) == 0
+    assert [row["row"] for row in read(folder / "out.jsonl")] == list(range(ROWS))
+
+
+@pytest.mark.usefixtures("asked")
+class TestClosedScreens:
+    def test_closed_stderr_when_resuming_ranks_the_rest(self, folder: Path) -> None:
+        write(folder / "in.jsonl", LINES[:50])
+        assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
+        write(folder / "in.jsonl", LINES)
+        ours, theirs = os.pipe()
+        os.close(ours)
+        with subprocess.Popen(command("bulk", "in.jsonl", "out.jsonl"), stderr=theirs, env=environment()) as process:
+            os.close(theirs)
+            goes_on(folder, process)
+
+    def test_closed_stderr_with_failed_rows_exits_with_1(self, folder: Path) -> None:
+        write(folder / "in.jsonl", ["{", *LINES[1:]])
+        ours, theirs = os.pipe()
+        os.close(ours)
+        with subprocess.Popen(command("bulk", "in.jsonl", "out.jsonl"), stderr=theirs, env=environment()) as process:
+            os.close(theirs)
+            assert process.wait(LONGEST_SECONDS) == 1
+        assert len(read(folder / "out.jsonl")) == ROWS - 1
+
+    @pytest.mark.parametrize("kind", ["terminal", "pipe"])
+    def test_screen_that_goes_away_in_progress_stops_no_row(
+        self, folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if kind == "pipe":
+            # As some CI systems do: bars although stderr is a pipe.
+            monkeypatch.setenv("FORCE_COLOR", "1")
+            ours, theirs = os.pipe()
+        else:
+            pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
+            ours, theirs = pty.openpty()
+        with serve(latency=0.02) as server:
+            ask(server.url, monkeypatch)
+            arguments = command("bulk", "in.jsonl", "out.jsonl", "--max-concurrency", "8")
+            with subprocess.Popen(arguments, stderr=theirs, env=environment(TERM="xterm-256color")) as process:
+                os.close(theirs)
+                until(lambda: asked_for(server.url) >= 20)
+                assert b"bulk" in os.read(ours, 65_536)
+                os.close(ours)
+                goes_on(folder, process)
+
+    @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes streams")
+    def test_streams_that_the_shell_has_closed_stop_no_row(self, folder: Path) -> None:
+        line = '"$@" <&- >&- 2>&-'
+        arguments = ["sh", "-c", line, "sh", *command("bulk", "in.jsonl", "out.jsonl")]
+        with subprocess.Popen(arguments, env=environment()) as process:
+            goes_on(folder, process)

@@ -1,7 +1,9 @@
 """`jina-rerank models` and `jina-rerank doctor`: against the emulator, scripted servers, and no server at all."""
 
 import json
+import os
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from jina_rerank import RateLimit
 from jina_rerank.emulator import serve
 
 from .servers import RawServer, http, send, send_and_close
-from .test_cli import Ended, call, command, on_terminal, refused, without_styles
+from .test_cli import LONGEST_SECONDS, Ended, call, command, environment, on_terminal, refused, without_styles
 
 KEY = "jina_" + "k" * 60
 
@@ -96,12 +98,8 @@ def test_the_container_has_nothing_to_try_a_key_on(monkeypatch: pytest.MonkeyPat
         ({"JINA_API_KEY": "jina_kkkk"}, "key", "warning", "65 characters, and this has 9: was it copied whole?"),
         ({"JINA_API_KEY": "jina kkkk"}, "settings", "failure", "white space"),
         ({"JINA_API_KEY": KEY}, "key", "ok", "it has the shape of Jina's, 65 characters"),
-        (
-            {"JINA_RERANK_BASE_URL": "localhost:8000"},
-            "settings",
-            "failure",
-            "it is 'localhost:8000': write http://localhost:8000",
-        ),
+        ({"JINA_RERANK_BASE_URL": "localhost:8000"}, "settings", "failure", "JINA_RERANK_BASE_URL: expected http://"),
+        ({"JINA_RERANK_BASE_URL": "localhost:8000"}, "settings", "failure", "; it is 'localhost:8000': write http://l"),
         ({"HTTPS_PROXY": "ftp://u:kkkk@host"}, "settings", "failure", "proxy: expected a URL such as"),
         ({"HTTPS_PROXY": "http://u:kkkk@127.0.0.1:9"}, "proxy", "ok", "http://127.0.0.1:9, of the environment"),
         ({"HTTPS_PROXY": "http://127.0.0.1:9"}, "connection", "failure", "Connection refused: look at the network"),
@@ -297,3 +295,29 @@ def test_a_server_that_lists_nothing(raw_server: RawServer, monkeypatch: pytest.
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
     asking("http://127.0.0.1:9", monkeypatch)
     refused(call("models", "--live"), 1, "no connection", "jina-rerank doctor")
+
+
+def test_server_and_key_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as server:
+        withheld = checks(call("doctor", "--base-url", server.url))
+        monkeypatch.setenv("OTHER_KEY", "jina_kkkk")
+        found = checks(call("doctor", "--base-url", server.url, "--api-key-variable", "OTHER_KEY"))
+    assert withheld["server"][1] == f"{server.url}/v1/rerank (of --base-url)"
+    assert withheld["key"][1].startswith(
+        "none goes to the server of --base-url, which may need none; --api-key-variable"
+    )
+    result, finding = withheld["access"]
+    assert result == "failure"
+    assert "no key was sent: JINA_API_KEY goes only to the hosted API" in finding
+    assert (found["key"][1], found["access"][1]) == ("9 characters, of OTHER_KEY", "the server takes the key")
+    result, finding = checks(call("doctor", "--base-url", "localhost:8000"))["settings"]
+    assert (result, finding.startswith("--base-url: expected http://")) == ("failure", True)
+
+
+def test_closed_stdout_hides_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JINA_API_KEY", "jina kkkk")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with subprocess.Popen(command("doctor"), stdout=theirs, env=environment()) as process:
+        os.close(theirs)
+        assert process.wait(LONGEST_SECONDS) == 1

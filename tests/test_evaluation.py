@@ -403,14 +403,58 @@ def test_models_and_servers(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_
     assert "authorization" not in headers
 
 
+def test_scores_of_an_emulator_name_its_scorer_beside_the_model(
+    emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("JINA_RERANK_BASE_URL", emulator)
+    monkeypatch.setenv("JINA_API_KEY", "jina_test")
+    file = tmp_path / "labelled.jsonl"
+    file.write_text('{"id": "q", "query": "tyre", "documents": ["soup", "tyre"], "relevance": [0, 1]}\n')
+    asked = ("eval", str(file), "jina-reranker-m0", "lexical", "--report", str(tmp_path))
+    named = "jina-reranker-m0 (emulator: lexical)"
+    result = call(*asked)
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()[1:]] == ["no rerank", named, "lexical"]
+    assert f"highest nDCG@10: {named}; what sets it apart from no rerank and lexical may be chance" in result.stderr
+    written = (tmp_path / "report.md").read_text()
+    assert written.count(named) == written.count("jina-reranker-m0") >= 6
+    assert named in " ".join(ET.parse(tmp_path / "quality.svg").getroot().itertext())
+    data = json.loads(call(*asked, "--json").stdout)
+    assert [(one["name"], one["scorer"]) for one in data["contenders"]] == [
+        ("no rerank", None),
+        ("jina-reranker-m0", "lexical"),
+        ("lexical", "lexical"),
+    ]
+
+
+def test_key_of_a_variable_goes_to_the_url_that_contends(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "labelled.jsonl"
+    file.write_text('{"id": "q", "query": "tyre", "documents": ["soup", "tyre"], "relevance": [0, 1]}\n')
+    raw_server.plays = [
+        send(http(b'{"results": [{"index": 1, "relevance_score": 2}, {"index": 0, "relevance_score": 1}]}'))
+    ]
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    arguments = ("eval", str(file), f"m@{raw_server.url}", "--api-key-variable", "MY_KEY", "--max-doc-length", "7")
+    assert call(*arguments).exit_code == 0
+    [(headers, body)] = raw_server.requests
+    assert (headers["authorization"], json.loads(body)["max_doc_length"]) == ("Bearer sk-mine", 7)
+    refused(call(*arguments, "m@https://other.example"), 2, "the key would go to several servers")
+    assert len(raw_server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["missing", "lexical"], "missing cannot be read: No such file"),
         (["sample", "lexical", "lexical"], "a contender is named twice"),
-        (["sample", "jina-reranker-v3.5"], "jina-reranker-v3.5 is taken for a model: api_key: "),
+        (
+            ["sample", "jina-reranker-v3.5"],
+            "jina-reranker-v3.5 is taken for a model: Jina's API needs a key: set JINA_API_KEY",
+        ),
         (["sample", "lexical", "lexica"], "lexica is taken for a model: "),
-        (["sample", "m@http://"], "base_url: expected http"),
+        (["sample", "m@http://"], "MODEL@URL: expected http"),
         (["sample", "no_such_module:scores"], "scorer no_such_module:scores: ModuleNotFoundError"),
         (["sample", "a-model:latest"], "JINA_API_KEY"),
     ],
@@ -421,7 +465,7 @@ def test_wrong_use(arguments: list[str], part: str) -> None:
 
 def test_the_password_in_a_bad_url_is_not_repeated() -> None:
     result = call("eval", "sample", "http://me:secret@host/")
-    refused(result, 2, "base_url: ")
+    refused(result, 2, "MODEL@URL: ")
     assert "secret" not in result.stdout + result.stderr
 
 

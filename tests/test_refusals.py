@@ -1,6 +1,7 @@
 """Every envelope in which servers refuse, to the error that users see."""
 
 import json
+import pickle
 import time
 from email.utils import formatdate
 from typing import Any
@@ -307,3 +308,29 @@ async def test_date_to_wait_for_is_measured_by_the_clock_of_the_server(raw_serve
         with pytest.raises(ServerError) as caught:
             await client.rerank("q", ["a"])
     assert caught.value.retry_after == 1.0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_refused_request_without_a_key_says_why_none_was_sent(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failure(base_url: str | None = "http://127.0.0.1:9", **options: Any) -> APIStatusError:
+        with respx.mock() as router:
+            router.post("http://127.0.0.1:9/v1/rerank").respond(status, json={"detail": "Not authenticated"})
+            async with RerankClient(base_url=base_url, retry=RetryPolicy(max_attempts=1), **options) as client:
+                with pytest.raises(APIStatusError) as caught:
+                    await client.rerank("q", ["a"])
+        error: APIStatusError = pickle.loads(pickle.dumps(caught.value))
+        return error
+
+    monkeypatch.setenv("JINA_API_KEY", "jina_mine")
+    withheld = await failure()
+    assert withheld.message.startswith("Not authenticated; no key was sent: JINA_API_KEY goes only to the hosted API")
+    assert withheld.message.endswith("to send a key there, pass api_key=")
+    assert not hasattr(withheld, "__notes__")  # "is the key whole?" is no question
+    for sent in (await failure(api_key="sk-1"), await failure(headers={"Authorization": "Basic a"})):
+        assert sent.message == "Not authenticated"
+    monkeypatch.delenv("JINA_API_KEY")
+    monkeypatch.setenv("JINA_RERANK_BASE_URL", "http://127.0.0.1:9")
+    missing = await failure(None)
+    assert missing.message == "Not authenticated; no key was sent: JINA_API_KEY is not set; set it, or pass api_key="

@@ -1,7 +1,9 @@
 """Reranker: a function from batch to batch that travels to the workers of an engine."""
 
+import gc
 import multiprocessing
 import pickle
+import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -92,3 +94,19 @@ def test_it_works_in_the_processes_of_a_pool(raw_server: RawServer) -> None:
         assert list(processes.map(reranker, [BATCH] * 10)) == [{**BATCH, **ADDED}] * 10
     # Each task unpickles the function anew; the connection stays all the same.
     assert (len(raw_server.requests), raw_server.connections <= 2) == (20, True)
+
+
+def test_dropped_rerankers_keep_few_clients(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    kept = Reranker(partial(SyncRerankClient, base_url=raw_server.url))
+    client = kept.client
+    clients = []
+    for _ in range(30):
+        reranker = Reranker(partial(SyncRerankClient, base_url=raw_server.url))
+        reranker(BATCH)
+        clients.append(weakref.ref(reranker.client))
+    del reranker
+    gc.collect()
+    assert 0 < sum(ref() is not None for ref in clients) <= 10
+    assert clients[-1]() is not None  # the next batch of an engine finds it
+    assert kept.client is client

@@ -61,15 +61,15 @@ INTERPRETER_EXITS: Final = "the interpreter exits, and the call cannot be carrie
 class SecretHeaders:
     """The headers of every request, prepared once. The key among them is kept out of every repr."""
 
-    __slots__ = ("httpx", "redactor")
+    __slots__ = ("httpx", "keyless", "redactor")
 
     def __init__(self, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
         self.httpx = httpx.Headers(dict(headers))
         if endpoint.api_key is not None:
             self.httpx["authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
-        self.redactor = Redactor(
-            word for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name) for word in value.split()
-        )
+        self.keyless = None if "authorization" in self.httpx else endpoint.keyless
+        """Why no key is sent, and how to send one; None if one is sent, under whatever name."""
+        self.redactor = Redactor(value for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name))
         """Takes the key, and what else is secret here, out of what a server says."""
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
         outcome: Ranking | RerankError
         handled = sys.exception()  # what the caller handles, of which every error here is told to be a consequence
         try:
-            outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint)
+            outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)
         except ResponseFormatError as error:
             error.url = endpoint.url
             # Without the frames that hold the answer, which may quote anything: tracebacks may show their locals.
@@ -156,9 +156,18 @@ def _redact(ranking: Ranking, redactor: Redactor) -> None:
         ranking.model, ranking.headers, ranking.extra = shown if is_array(shown) else (None, {}, {})
 
 
-def _interpret(answer: Answer, request: WireRequest, endpoint: Endpoint) -> Ranking | RerankError:
+def _interpret(
+    answer: Answer, request: WireRequest, endpoint: Endpoint, headers: SecretHeaders
+) -> Ranking | RerankError:
     if not 200 <= answer.status < 300:
-        return refusal(answer.status, answer.headers, answer.body, url=endpoint.url, now=time.time())
+        return refusal(
+            answer.status,
+            answer.headers,
+            answer.body,
+            url=endpoint.url,
+            now=time.time(),
+            keyless=headers.keyless,
+        )
     try:
         ranking = decode(answer.body, documents=len(request.documents), top_n=request.top_n)
     except ResponseFormatError as error:

@@ -34,6 +34,7 @@ app.command(
         'jina-rerank rank "organic skincare" products.txt --top-n 3',
         "grep -h refund *.txt | jina-rerank rank 'how do I get my money back' --json",
         'jina-rerank rank "organic skincare" products.txt --local',
+        'jina-rerank rank "organic skincare" products.csv --field description --json',
     )
 )(rank)
 app.command(
@@ -41,6 +42,7 @@ app.command(
         "jina-rerank bulk requests.jsonl rankings.jsonl --top-n 10",
         "jina-rerank bulk requests.parquet rankings.parquet --model jina-reranker-m0",
         "jina-rerank bulk requests.csv rankings.csv --local",
+        "zcat requests.jsonl.gz | jina-rerank bulk - rankings.jsonl.gz --with-documents",
     )
 )(bulk)
 app.command(
@@ -76,6 +78,7 @@ app.command(
     epilog=_examples(
         "jina-rerank doctor",
         "JINA_RERANK_BASE_URL=http://localhost:8000 jina-rerank doctor",
+        "jina-rerank doctor --base-url https://rerank.example --api-key-variable MY_KEY",
     )
 )(doctor)
 

@@ -9,13 +9,13 @@ from typing import Final
 
 import httpx
 
-from .._redaction import Redactor
 from .._stack.answers import BoundedBody
 from .._stack.http import SecretHeaders, translate
 from .._stack.routes import Route, route_to
 from ..endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
 from ..errors import APITimeoutError, ConfigurationError, RerankError, ResponseFormatError
 from ..refusals import refusal
+from .server import Server
 
 _SECONDS: Final = 10.0
 """How long a person waits for a list."""
@@ -35,27 +35,29 @@ class Answer:
     """The protocol's version, such as TLSv1.3; None for plain http."""
     certificate_until: float | None
     """When the server's certificate ends, in seconds since 1970; None where it was not checked."""
-    redactor: Redactor
-    """Takes the key out of what the server says."""
+    sent: SecretHeaders
+    """The headers of the request, which know why there is no key, and take it out of what the server says."""
 
     @property
     def refused(self) -> RerankError | None:
         """The error that the status stands for; None for success."""
         if 200 <= self.status < 300:
             return None
-        refused = refusal(self.status, self.headers, self.body, url=self.url, now=time.time())
-        self.redactor.error(refused)
+        keyless = self.sent.keyless
+        refused = refusal(self.status, self.headers, self.body, url=self.url, now=time.time(), keyless=keyless)
+        self.sent.redactor.error(refused)
         return refused
 
 
-def configured() -> Endpoint:
-    """The server that the environment names, or the hosted API; without a key where one is missing.
+def configured(server: Server = Server()) -> Endpoint:  # noqa: B008  # frozen
+    """The server that the options or the environment name, or the hosted API; without a key where one is missing.
 
     Raises:
-        ConfigurationError: The environment breaks a rule.
+        CommandError: There is no key where the options say.
+        ConfigurationError: An option, or a variable, breaks a rule.
     """
     try:
-        return resolve_endpoint(None, None, allow_insecure=False, variable=os.getenv)
+        return resolve_endpoint(server.key(), server.base_url, allow_insecure=server.allow_insecure, variable=os.getenv)
     except ConfigurationError as error:
         if error.code != MISSING_KEY:
             raise
@@ -105,7 +107,7 @@ def get(endpoint: Endpoint, path: str, way: Route) -> Answer:
             time.perf_counter() - started,
             secured.version() if secured else None,
             _end_of_certificate(secured),
-            headers.redactor,
+            headers,
         )
     headers.redactor.error(failure)
     raise failure

@@ -1,38 +1,71 @@
 """`jina-rerank bulk`: ranks each row of a file, and goes on where it was when it is called again."""
 
+import os
+import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..catalog import DEFAULT_MODEL
-from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
+from ..options import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from ..sync import SyncRerankClient
 from .bulk_ledger import Ledger
-from .bulk_rows import Row, number_rows
+from .bulk_lock import locked
+from .bulk_rows import Ranking, Row, number_rows
 from .bulk_run import rank_rows
 from .bulk_screen import progress_bar, spent
-from .bulk_tables import count_records, needing_format, read_records
+from .bulk_tables import Columns, Table, count_records, opened, read_records, table_at
 from .console import note, warnings_noted
 from .failures import CommandError, ends_clearly, writing
-from .local import BaseUrl, Local, Model, Timeout, client_for
+from .server import (
+    AllowInsecure,
+    ApiKeyVariable,
+    BaseUrl,
+    Local,
+    MaxDocLength,
+    MaxDocuments,
+    ModelOption,
+    ScoringOption,
+    Server,
+    Timeout,
+)
 
 
 @ends_clearly
 def bulk(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Rows with id, query and documents: .jsonl, .csv or .parquet.")
+        Path,
+        typer.Argument(
+            metavar="IN",
+            help="Rows with query and documents, and id if you like: .jsonl, .csv or .parquet; - for stdin.",
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the rankings go; its name tells the format.")],
     *,
     top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="How many of the best to keep.")] = None,
-    model: Model = DEFAULT_MODEL,
+    query_column: Annotated[str, typer.Option(metavar="NAME", help="The column of queries.")] = "query",
+    documents_column: Annotated[
+        str, typer.Option(metavar="NAME", help="The column of lists of documents.")
+    ] = "documents",
+    with_documents: Annotated[
+        bool, typer.Option("--with-documents", help="Put the ranked documents into OUT too, best first.")
+    ] = False,
+    model: ModelOption = DEFAULT_MODEL,
     max_concurrency: Annotated[
         int | None,
         typer.Option(min=1, help="How many requests at once; by default as many as the server takes, up to 100."),
     ] = None,
+    max_documents: MaxDocuments = DEFAULT_MAX_DOCUMENTS,
+    max_doc_length: MaxDocLength = None,
+    scoring: ScoringOption = None,
     base_url: BaseUrl = None,
+    api_key_variable: ApiKeyVariable = None,
+    allow_insecure: AllowInsecure = False,
     local: Local = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
     deadline: Annotated[float, typer.Option(help="Seconds for one row, retries included.")] = DEFAULT_DEADLINE,
@@ -43,48 +76,100 @@ def bulk(
     Rows that fail go to OUT.failed.jsonl with their error; the same command
     tries them again.
     """
-    for file in (source, out):
-        needing_format(file)
-    ledger = Ledger(out)
-    _check(source, out, ledger)
-
-    def rows() -> Iterator[Row]:
-        return number_rows(read_records(source), model=model, top_n=top_n, local=local)
-
-    with (
-        warnings_noted(),
-        client_for(base_url, local=local, model=model, timeout=timeout, deadline=deadline) as client,
-        writing(out),
-    ):
-        _work(client, rows, lambda: count_records(source), ledger, max_concurrency=max_concurrency)
+    server = Server(
+        base_url=base_url,
+        api_key_variable=api_key_variable,
+        allow_insecure=allow_insecure,
+        local=local,
+        model=model,
+        timeout=timeout,
+        deadline=deadline,
+        max_documents=max_documents,
+        scoring=scoring,
+    )
+    given = {
+        "max_documents": max_documents if max_documents != DEFAULT_MAX_DOCUMENTS else None,
+        "scoring": scoring,
+        "with_documents": with_documents,
+    }
+    ranking = Ranking(
+        model=model,
+        top_n=top_n,
+        local=local,
+        max_doc_length=max_doc_length,
+        others=given,
+        query=query_column,
+        documents=documents_column,
+    )
+    with writing(out):
+        ledger = Ledger(table_at(_followed(out)), with_documents=with_documents)
+        _check(source, out, ledger)
+    with opened(source) as table, writing(out), locked(ledger.lock_file), warnings_noted(), server.asked() as client:
+        _work(_Work(client, table, ranking, max_concurrency, with_documents), ledger)
     if ledger.failed:
         raise typer.Exit(1)
 
 
+def _followed(out: Path) -> Path:
+    """What a link leads to: two names of one output have the same files beside it, its lock among them."""
+    try:
+        file = out.resolve() if out.is_symlink() else out
+    except RuntimeError:
+        raise CommandError(f"{out} cannot be written: its links lead in a circle") from None
+    _check_kind(file)
+    return file
+
+
+def _check_kind(file: Path) -> None:
+    if file.exists() and not file.is_file():
+        kind = "Is a directory" if file.is_dir() else "Is a pipe or a device"
+        raise CommandError(f"{file} cannot be written: {kind}, and it must be a file that can be read again")
+
+
 def _check(source: Path, out: Path, ledger: Ledger) -> None:
-    if source.exists() and not source.is_file():
-        raise CommandError(f"{source} is no file, which IN must be: it is read more than once")
-    if source.exists() and any(file.exists() and source.samefile(file) for file in ledger.files):
+    given = None
+    with suppress(OSError):  # what is not there is told when it is read; stdin may be no file of the system's
+        given = os.fstat(sys.stdin.fileno()) if str(source) == "-" else source.stat()
+    if given is not None and str(source) != "-" and not stat.S_ISREG(given.st_mode):
+        raise CommandError(f"{source} is no file, and IN is read more than once; pipe it in, with - as IN")
+    if given is not None and any(file.exists() and os.path.samestat(given, file.stat()) for file in ledger.files):
         raise CommandError("IN and OUT are the same file, or IN is one that belongs to OUT; name another output")
-    if not out.parent.is_dir():
+    if not ledger.lock_file.parent.is_dir():
         raise CommandError(f"{out.parent} is no folder: make it, or name another output")
+    for file in ledger.files:
+        _check_kind(file)
 
 
-def _work(
-    client: SyncRerankClient,
-    rows: Callable[[], Iterator[Row]],
-    count: Callable[[], int],
-    ledger: Ledger,
-    *,
-    max_concurrency: int | None,
-) -> None:
-    """Ranks what is not ranked yet."""
-    ledger.match(rows())
+@dataclass(frozen=True, slots=True)
+class _Work:
+    client: SyncRerankClient
+    table: Table
+    ranking: Ranking
+    max_concurrency: int | None
+    with_documents: bool
+
+    def rows(self) -> Iterator[Row]:
+        needed = (self.ranking.query, self.ranking.documents)
+        columns = Columns(needed, optional=("id",), as_json=(self.ranking.documents,))
+        return number_rows(read_records(self.table, columns), self.ranking)
+
+    def rank(self, wanted: Callable[[int], bool], settle: Callable[[Mapping[str, Any]], None]) -> str | None:
+        """Rank the rows of the numbers that are wanted; returns the scorer of the emulator that answered."""
+        rows = (row for row in self.rows() if wanted(row.number))
+        return rank_rows(
+            self.client, rows, settle, max_concurrency=self.max_concurrency, with_documents=self.with_documents
+        )
+
+
+def _work(work: _Work, ledger: Ledger) -> None:
+    """Rank what is not ranked yet."""
+    ledger.match(work.rows())
     again, begin = ledger.to_retry(), ledger.settled
     if begin:
         failed_before = f", failed and tried again: {len(again):,}" if again else ""
         note(f"ranked already: {begin - len(again):,}{failed_before}")
-    with progress_bar(count, lambda: client.totals, begin - len(again)) as advance:
+
+    with progress_bar(lambda: count_records(work.table), lambda: work.client.totals, begin - len(again)) as advance:
 
         def settle(result: Mapping[str, Any]) -> None:
             ledger.add(result)
@@ -93,16 +178,14 @@ def _work(
         scorer = None
         try:
             if again:
-                to_retry = (row for row in rows() if row.number in again)
-                scorer = rank_rows(client, to_retry, settle, max_concurrency=max_concurrency)
+                scorer = work.rank(again.__contains__, settle)
             ledger.merge()
-            rest = (row for row in rows() if row.number >= begin)
-            scorer = rank_rows(client, rest, settle, max_concurrency=max_concurrency) or scorer
+            scorer = work.rank(lambda number: number >= begin, settle) or scorer
         finally:
             ledger.close()
     ledger.finish()
     if scorer is not None:
         note(f"scored by the emulator ({scorer}), not by Jina's model")
-    note(f"rows: {ledger.settled:,}, failed: {len(ledger.failed):,}; {spent(client.totals)}")
+    note(f"rows: {ledger.settled:,}, failed: {len(ledger.failed):,}; {spent(work.client.totals)}")
     if ledger.failed:
         note(f"what failed is in {ledger.failed_file}; the same command tries it again")

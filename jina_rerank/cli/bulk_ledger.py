@@ -13,9 +13,12 @@ from typing import IO, Any, Final
 
 from .._narrow import is_object
 from .bulk_rows import Row
-from .bulk_tables import RESULT_COLUMNS, file_format, read_records, write_table
+from .bulk_tables import Columns, Table, read_records, write_table
+from .console import json_line
 from .failures import CommandError
 
+_NOT_TEXTS: Final = ("row", "indices", "scores", "documents", "tokens")
+"""Columns that are JSON in the cells of CSV."""
 _BEGINNING: Final = b'{"row": '
 """How each line begins: what is torn and does not begin so is somebody else's."""
 
@@ -23,22 +26,33 @@ _BEGINNING: Final = b'{"row": '
 class Ledger:
     """The files of one output.
 
+    Args:
+        table: The output.
+        with_documents: Whether its rows have documents.
+
     Raises:
         CommandError: The output is there, and is not the work of this command.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, table: Table, *, with_documents: bool) -> None:
+        out = table.path
         self._out = out
-        self._is_table = file_format(out) != "jsonl"
+        self._table = table
+        self._columns = ["row", "id", "indices", "scores", *(["documents"] * with_documents), "tokens", "request"]
+        self._is_table = table.kind != "jsonl" or table.gzipped
         self.journal: Path = _beside(out, ".journal.jsonl") if self._is_table else out
         self.failed_file: Path = _beside(out, ".failed.jsonl")
         self._retried_file = _beside(out, ".retried.jsonl")
+        self.lock_file: Path = _beside(out, ".lock")
+        """Held by the one run that may change these files."""
         self._open: dict[Path, IO[bytes]] = {}
         self.settled: int = 0
         """Rows that are ranked or have failed: all before this one."""
         self.failed: dict[int, bytes] = {}
         """The line of each row that has failed."""
-        self.files: frozenset[Path] = frozenset({out, self.journal, self.failed_file, self._retried_file})
+        self.files: frozenset[Path] = frozenset(
+            {out, self.journal, self.failed_file, self._retried_file, self.lock_file}
+        )
         """All that may be written."""
         self._retried: dict[int, bytes] = {}
         self._unranked: dict[int, str] = {}
@@ -51,7 +65,7 @@ class Ledger:
             CommandError: It is not.
         """
         restored = self._is_table and self._out.exists() and not self.journal.exists()
-        results = _results_of_table(self._out) if restored else _lines(self.journal)
+        results = self._results_of_table() if restored else _lines(self.journal)
         self._match(iter(rows), results)
         retried = {_row(line): line for line in _lines(self._retried_file)}
         # Those that are merged already, or belong to rows that have changed, are out of date.
@@ -59,9 +73,9 @@ class Ledger:
             row: retried[row] for row, digest in self._unranked.items() if _digest(retried.get(row)) == digest
         }
         if restored:
-            _replace(self.journal, _results_of_table(self._out))
+            _replace(self.journal, self._results_of_table())
         for path in (self.journal, self._retried_file):
-            _cut_torn_line(path)
+            _make_appendable(path)
         self._write_failed()
 
     def to_retry(self) -> frozenset[int]:
@@ -70,7 +84,7 @@ class Ledger:
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Keeps what became of a row: the next one, or one to retry."""
-        line = json.dumps(result).encode() + b"\n"
+        line = json_line(result).encode() + b"\n"
         row, ranked = result["row"], "error" not in result
         if row < self.settled:
             if ranked:
@@ -102,7 +116,7 @@ class Ledger:
             self.journal.touch()
             return
         new = _beside(self._out, ".new")
-        write_table(new, file_format(self._out), lambda: map(json.loads, _lines(self.journal)))
+        write_table(new, self._table, self._columns, lambda: map(json.loads, _lines(self.journal)))
         new.replace(self._out)
         self.journal.unlink(missing_ok=True)
 
@@ -110,6 +124,15 @@ class Ledger:
         """Closes the files; adding opens them again."""
         while self._open:
             self._open.popitem()[1].close()
+
+    def _results_of_table(self) -> Iterator[bytes]:
+        columns = Columns(self._columns, as_json=_NOT_TEXTS)
+        for record in read_records(self._table, columns):
+            if record.problem or not isinstance(record.fields.get("row"), int):
+                raise _foreign(self._out)
+            if missing := [name for name in self._columns if name not in record.fields]:
+                raise CommandError(f"{self._out} has no {missing[0]!r}; name another output, or delete it")
+            yield json_line({name: record.fields[name] for name in self._columns}).encode() + b"\n"
 
     def _match(self, rows: Iterator[Row], results: Iterator[bytes]) -> None:
         failures = _lines(self.failed_file)
@@ -119,7 +142,9 @@ class Ledger:
                 failure = next(failures, None)
             if result is not None and _row(result) == row.number:
                 if _digest(result) != row.digest:
-                    raise self._mismatch(row.number, "it was ranked with another id, text, model, --top-n or --local")
+                    raise self._mismatch(
+                        row.number, "it was ranked with another id, text, model, or option such as --top-n"
+                    )
                 result = next(results, None)
             elif failure is not None and _row(failure) == row.number:
                 # It may have been mended since: it is tried again in any case.
@@ -171,13 +196,6 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
 
 
-def _results_of_table(path: Path) -> Iterator[bytes]:
-    for record in read_records(path, RESULT_COLUMNS):
-        if record.problem or not isinstance(record.fields["row"], int):
-            raise _foreign(path)
-        yield json.dumps({name: record.fields[name] for name in RESULT_COLUMNS}).encode() + b"\n"
-
-
 def _foreign(path: Path) -> CommandError:
     return CommandError(f"{path} is there, and is no output of this command; name another output, or delete it")
 
@@ -221,9 +239,13 @@ def _replace(path: Path, lines: Iterable[bytes]) -> None:
     new.replace(path)
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Takes away the beginning of a line whose writer was killed."""
+def _make_appendable(path: Path) -> None:
+    """Take away the beginning of a line whose writer was killed."""
     if not path.exists():
+        return
+    if path.stat().st_nlink > 1:
+        # Under its other name it may be a backup, or the output of another run: it keeps what it has.
+        _replace(path, _lines(path))
         return
     with path.open("r+b") as file:
         end = file.seek(0, 2)

@@ -18,6 +18,7 @@ from ..errors import (
 from ..models import RerankRequest, RerankResponse, error_fields
 from ..sync import SyncRerankClient
 from .bulk_rows import Row
+from .failures import in_shell_words
 from .local import scorer_of
 
 Settle = Callable[[Mapping[str, Any]], None]
@@ -34,7 +35,12 @@ _FATAL: Final = (
 
 
 def rank_rows(
-    client: SyncRerankClient, rows: Iterable[Row], settle: Settle, *, max_concurrency: int | None
+    client: SyncRerankClient,
+    rows: Iterable[Row],
+    settle: Settle,
+    *,
+    max_concurrency: int | None,
+    with_documents: bool,
 ) -> str | None:
     """Ranks rows, several at once, and calls `settle` with what became of each, in their order.
 
@@ -72,7 +78,7 @@ def rank_rows(
                 settle(failure(row, outcome.error))
             else:
                 scorer = scorer_of(outcome.response) or scorer
-                settle(success(row, outcome.response))
+                settle(success(row, outcome.response, with_documents=with_documents))
     settle_refused()
     return scorer
 
@@ -83,13 +89,14 @@ def _ends_the_work(error: RerankError) -> bool:
     return isinstance(error, _FATAL)
 
 
-def success(row: Row, response: RerankResponse[Any]) -> dict[str, Any]:
+def success(row: Row, response: RerankResponse[Any], *, with_documents: bool) -> dict[str, Any]:
     """The line of a row that was ranked."""
     return {
         "row": row.number,
         "id": row.id,
         "indices": [result.index for result in response.results],
         "scores": [result.relevance_score for result in response.results],
+        **({"documents": response.documents} if with_documents else {}),
         "tokens": None if response.usage is None else response.usage.total_tokens,
         "request": row.digest,
     }
@@ -98,6 +105,8 @@ def success(row: Row, response: RerankResponse[Any]) -> dict[str, Any]:
 def failure(row: Row, error: RerankError | None) -> dict[str, Any]:
     """The line of a row that has failed, with what is known of the error."""
     fields = error_fields(error) or {}
+    if isinstance(error, InvalidRequestError):
+        fields["message"] = in_shell_words(error)
     return {
         "row": row.number,
         "id": row.id,

@@ -1,89 +1,193 @@
 """The files of `jina-rerank bulk`: JSONL, CSV and Parquet, read and written one batch at a time."""
 
 import csv
+import gzip
 import json
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, Literal, TypeAlias, cast
 
-from .._narrow import is_object
-from .bulk_rows import COLUMNS, Record
+from .._narrow import is_array, is_object
+from .bulk_rows import Record
+from .console import json_line
 from .failures import CommandError, needing
 
-RESULT_COLUMNS: Final = ("row", "id", "indices", "scores", "tokens", "request")
-"""What there is of each row that was ranked, in all formats."""
+Kind: TypeAlias = Literal["jsonl", "csv", "parquet"]
 
-_LISTS: Final = ("documents", "indices", "scores")
-"""Columns that are JSON in the cells of CSV, which has no lists."""
-_NUMBERS: Final = ("row", "tokens")
+_KINDS: Final[Mapping[str, Kind]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _BATCH: Final = 1_024
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
-def file_format(path: Path) -> str:
-    """The format that a file's name tells: `jsonl`, `csv` or `parquet`.
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What is read of a table; of JSON lines, all fields are."""
+
+    needed: Sequence[str]
+    optional: Sequence[str] | None = ()
+    """Those that are read if they are there; None for all others."""
+    as_json: Sequence[str] = ()
+    """Those that are JSON in the cells of CSV, which has texts alone."""
+
+    def of(self, name: str, found: Iterable[str]) -> list[str]:
+        """Those that the table of this name has.
+
+        Raises:
+            CommandError: One that is needed is missing.
+        """
+        present = list(found)
+        if missing := [column for column in self.needed if column not in present]:
+            needed = ", ".join(self.needed)
+            way_out = f"but {', '.join(present)}; rename one" if present else f"for it is empty; it needs {needed}"
+            raise CommandError(f"{name} has no column {missing[0]!r}, {way_out}")
+        return [column for column in present if self.optional is None or column in (*self.needed, *self.optional)]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file of records."""
+
+    path: Path
+    kind: Kind
+    gzipped: bool
+    name: str
+    """For messages."""
+
+    def open(self) -> IO[bytes]:
+        """Open it to be read."""
+        return cast(IO[bytes], gzip.open(self.path)) if self.gzipped else self.path.open("rb")
+
+
+def table_at(path: Path) -> Table:
+    """The table of a path, whose name tells the format.
 
     Raises:
-        CommandError: It tells none.
+        CommandError: It tells none, or one that is not installed.
     """
-    known = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-    if path.suffix.lower() not in known:
-        raise CommandError(f"{path}: the name must end in {', '.join(known)}, which tells the format")
-    return known[path.suffix.lower()]
+    gzipped = path.suffix.lower() == ".gz"
+    kind = _KINDS.get(path.with_suffix("").suffix.lower() if gzipped else path.suffix.lower())
+    if kind is None or (gzipped and kind == "parquet"):
+        raise CommandError(
+            f"{path}: the name must end in {', '.join(_KINDS)}, which tells the format; "
+            "behind it .gz may follow, but not for Parquet"
+        )
+    if kind == "parquet":
+        _parquet()
+    return Table(path, kind, gzipped, str(path))
 
 
-def read_records(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Record]:
-    """The records of a file.
+@contextmanager
+def opened(path: Path) -> Generator[Table]:
+    """The table of a path, or for `-` of stdin: JSON lines or CSV, kept in a file so that it can be read again.
+
+    Raises:
+        CommandError: The name tells no format, or stdin is a terminal.
+    """
+    if str(path) != "-":
+        yield table_at(path)
+        return
+    if sys.stdin.isatty():
+        raise CommandError("where are the rows? Name a file, or pipe them in")
+    with tempfile.TemporaryDirectory(prefix="jina-rerank-") as folder:
+        kept = Path(folder) / "stdin"
+        with kept.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield _sniffed(kept)
+
+
+def _sniffed(path: Path) -> Table:
+    with path.open("rb") as file:
+        gzipped = file.read(2) == _GZIP_MAGIC
+    table = Table(path, "jsonl", gzipped, "stdin")
+    first = next((line for line in _lines(table) if line.strip()), b"{")
+    return table if first.lstrip().startswith(b"{") else Table(path, "csv", gzipped, "stdin")
+
+
+def read_records(table: Table, columns: Columns) -> Iterator[Record]:
+    """The records of a table.
 
     Raises:
         CommandError: It cannot be read, or has no such columns. A line of JSONL that cannot be read is a record with a
             problem instead.
     """
     try:
-        yield from _READERS[file_format(path)](path, columns)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror or error}") from None
+        yield from _READERS[table.kind](table, columns)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CommandError(f"{table.name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def count_records(path: Path) -> int:
-    """How many records a file has."""
-    if file_format(path) == "parquet":
-        return int(_parquet().ParquetFile(path).metadata.num_rows)
-    return sum(1 for _ in read_records(path)) if file_format(path) == "csv" else sum(1 for _ in _lines(path))
+def count_records(table: Table) -> int:
+    """How many records a table has."""
+    if table.kind == "parquet":
+        return int(_parquet().ParquetFile(table.path).metadata.num_rows)
+    return sum(1 for _ in (_lines(table) if table.kind == "jsonl" else _read_csv(table, Columns(()))))
 
 
-def write_table(path: Path, kind: str, results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
-    """Writes results as CSV or Parquet. `results` is called twice, since Parquet wants to know the type of the ids."""
-    if kind == "csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(RESULT_COLUMNS)
-            writer.writerows([_cell(result[name]) for name in RESULT_COLUMNS] for result in results())
+def write_table(
+    path: Path, table: Table, columns: Sequence[str], results: Callable[[], Iterator[Mapping[str, Any]]]
+) -> None:
+    """Write the columns of results into `path`, in the format of `table`.
+
+    `results` is called twice for Parquet, which wants to know the type of the ids.
+    """
+    if table.kind == "parquet":
+        _write_parquet(path, columns, results)
         return
+    with (
+        path.open("wb") as file,
+        _compressed(file, gzipped=table.gzipped) as whole,
+        TextIOWrapper(whole, encoding="utf-8", newline="") as text,
+    ):
+        if table.kind == "jsonl":
+            text.writelines(json_line(result) + "\n" for result in results())
+            return
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        writer.writerows([_cell(result[name]) for name in columns] for result in results())
+
+
+def _compressed(file: IO[bytes], *, gzipped: bool) -> IO[bytes]:
+    # Without name and time, so that the same results are the same bytes.
+    return cast(IO[bytes], gzip.GzipFile("", "wb", fileobj=file, mtime=0)) if gzipped else file
+
+
+def _write_parquet(path: Path, columns: Sequence[str], results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
     pa: Any = import_module("pyarrow")
     ids_are_numbers = all(isinstance(result["id"], int) and abs(result["id"]) < 2**63 for result in results())
-    kinds = (pa.int64(), pa.int64() if ids_are_numbers else pa.string(), pa.list_(pa.int64()), pa.list_(pa.float64()))
-    schema = pa.schema(list(zip(RESULT_COLUMNS, (*kinds, pa.int64(), pa.string()), strict=True)))
+    kinds: Mapping[str, Any] = {
+        "row": pa.int64(),
+        "id": pa.int64() if ids_are_numbers else pa.string(),
+        "indices": pa.list_(pa.int64()),
+        "scores": pa.list_(pa.float64()),
+        "documents": pa.list_(pa.string()),
+        "tokens": pa.int64(),
+        "request": pa.string(),
+    }
+    schema = pa.schema([(name, kinds[name]) for name in columns])
     with _parquet().ParquetWriter(path, schema) as writer:
         for batch in _batches(results()):
-            rows = [{**result, "id": _id(result["id"], as_number=ids_are_numbers)} for result in batch]
+            rows = [_parquet_row(result, ids_are_numbers=ids_are_numbers) for result in batch]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-def needing_format(path: Path) -> None:
-    """Says so where a file is of a format that is not installed.
-
-    Raises:
-        CommandError: It is Parquet, and pyarrow is not there.
-    """
-    if file_format(path) == "parquet":
-        _parquet()
+def _parquet_row(result: Mapping[str, Any], *, ids_are_numbers: bool) -> dict[str, Any]:
+    row = {**result, "id": _id(result["id"], as_number=ids_are_numbers)}
+    if "documents" in row:  # in a column of texts, what is none is JSON
+        row["documents"] = [one if isinstance(one, str) else json_line(one) for one in row["documents"]]
+    return row
 
 
-def _read_jsonl(path: Path, _: Sequence[str]) -> Iterator[Record]:
-    for line in _lines(path):
+def _read_jsonl(table: Table, _: Columns) -> Iterator[Record]:
+    for line in _lines(table):
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -95,30 +199,30 @@ def _read_jsonl(path: Path, _: Sequence[str]) -> Iterator[Record]:
             yield Record({"line": fields}, "the line is not a JSON object")
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _lines(table: Table) -> Iterator[bytes]:
+    with table.open() as file:
         for number, line in enumerate(file):
             content = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
             if content.strip():
                 yield content
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+def _read_csv(table: Table, columns: Columns) -> Iterator[Record]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a list of documents is longer than the 128 KiB that csv expects
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with table.open() as binary, TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, restkey="", strict=True)
         try:
-            _check_columns(path, reader.fieldnames or (), columns)
+            names = columns.of(table.name, reader.fieldnames or ())
             for fields in reader:
-                yield _of_cells({name: fields[name] for name in columns})
+                yield _of_cells({name: fields[name] for name in names}, columns.as_json)
         except (UnicodeDecodeError, csv.Error) as error:
-            raise CommandError(f"{path} is no CSV in UTF-8, near line {reader.line_num + 1}: {error}") from None
+            raise CommandError(f"{table.name} is no CSV in UTF-8, near line {reader.line_num + 1}: {error}") from None
 
 
-def _of_cells(cells: Mapping[str, str | None]) -> Record:
+def _of_cells(cells: Mapping[str, str | None], as_json: Sequence[str]) -> Record:
     fields: dict[str, Any] = dict(cells)
     for name in cells:
-        if name in _LISTS or name in _NUMBERS:
+        if name in as_json:
             try:
                 fields[name] = json.loads(cells[name] or "null")
             except ValueError:
@@ -126,29 +230,22 @@ def _of_cells(cells: Mapping[str, str | None]) -> Record:
     return Record(fields)
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+def _read_parquet(table: Table, columns: Columns) -> Iterator[Record]:
     parquet = _parquet()
     try:
-        with parquet.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow.names, columns)
-            for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)):
+        with parquet.ParquetFile(table.path) as file:
+            names = columns.of(table.name, file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=_BATCH, columns=names):
                 yield from map(Record, batch.to_pylist())
     except import_module("pyarrow").ArrowInvalid as error:
-        raise CommandError(f"{path} is no Parquet file: {error}") from None
+        raise CommandError(f"{table.name} is no Parquet file: {error}") from None
 
 
-_READERS: Final[Mapping[str, Callable[[Path, Sequence[str]], Iterator[Record]]]] = {
+_READERS: Final[Mapping[Kind, Callable[[Table, Columns], Iterator[Record]]]] = {
     "jsonl": _read_jsonl,
     "csv": _read_csv,
     "parquet": _read_parquet,
 }
-
-
-def _check_columns(path: Path, found: Iterable[str], wanted: Sequence[str]) -> None:
-    present = list(found)
-    if missing := [name for name in wanted if name not in present]:
-        there = f"but {', '.join(present)}; rename one" if present else f"for it is empty; it needs {', '.join(wanted)}"
-        raise CommandError(f"{path} has no column {missing[0]!r}, {there}")
 
 
 def _parquet() -> Any:
@@ -158,7 +255,7 @@ def _parquet() -> Any:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list) else value
+    return json_line(value) if is_array(value) else value
 
 
 def _id(value: Any, *, as_number: bool) -> Any:

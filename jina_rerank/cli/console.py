@@ -1,12 +1,15 @@
 """What reaches the terminal: results on stdout, everything else on stderr, and no byte that commands a terminal."""
 
+import json
+import os
 import re
 import sys
 import warnings
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOBase
 from itertools import zip_longest
-from typing import Final
+from typing import IO, Final, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -17,6 +20,8 @@ from rich.text import Text
 # Control characters (escape sequences begin with one), separators of lines, and the marks that reverse the direction
 # of all text after them.
 _COMMANDING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# The same, and the halves of surrogate pairs.
+_ESCAPED: Final = re.compile(_COMMANDING.pattern[:-1] + r"\ud800-\udfff]")
 
 _NUMBER: Final = re.compile(r"[-+.\de]*")
 _LONGEST_NAME: Final = 36  # the longest of Jina's models
@@ -27,9 +32,51 @@ def printable(text: str) -> str:
     return _COMMANDING.sub(lambda found: " " if found[0] in "\t\n\r" else "\N{REPLACEMENT CHARACTER}", text)
 
 
+def abandon(stream: TextIO) -> None:
+    """Send nowhere what `stream` still buffers; else the interpreter fails to write it once more when it exits."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def readers_may_leave() -> Generator[None]:
+    """Go on when whoever reads the results has enough of them, such as `head -1`."""
+    try:
+        yield
+    except BrokenPipeError:
+        abandon(sys.stdout)
+
+
+class _Screen(TextIOBase):
+    """stderr for people. A pipe or terminal that nobody reads any more must not end the work, so nothing here fails."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            abandon(sys.stderr)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has an attribute, which nobody sets
+        return sys.stderr.encoding
+
+
+_screen: Final = _Screen()
+
+
 def note(message: str) -> None:
-    """Says something that is no result: one line on stderr, however narrow the terminal."""
-    typer.echo(f"jina-rerank: {printable(message)}", err=True)
+    """Write something that is no result: one line on stderr, however narrow the terminal."""
+    _screen.write(f"jina-rerank: {printable(message)}\n")
 
 
 @contextmanager
@@ -42,6 +89,12 @@ def warnings_noted() -> Generator[None]:
         finally:
             for warning in caught:
                 note(str(warning.message))
+
+
+def json_line(data: object) -> str:
+    """JSON on one line, its letters as they are; what commands a terminal, and what UTF-8 cannot write, is escaped."""
+    text = json.dumps(data, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_line(line: str) -> None:
@@ -95,7 +148,7 @@ def progress_bars(*details: str) -> Progress:
     Args:
         details: Names of a task's fields to show.
     """
-    console = Console(stderr=True)
+    console = Console(file=cast(IO[str], _screen))
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_LONGEST_NAME)),
         BarColumn(bar_width=None, table_column=Column(ratio=1)),  # what the numbers leave
@@ -107,4 +160,7 @@ def progress_bars(*details: str) -> Progress:
         transient=True,
         expand=True,
         disable=not console.is_interactive,
+        # Rich would put its own files in the place of sys.stderr, to which the screen writes.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

@@ -1,11 +1,10 @@
 """`jina-rerank demo`: what reranking does to real search results, measured."""
 
-import json
 from typing import Annotated, Final
 
 import typer
 
-from .console import note, result_console, write_line
+from .console import json_line, note, result_console, write_line
 from .failures import ends_clearly, needing
 
 _CLAIMS: Final = 40
@@ -31,6 +30,6 @@ def demo(
         note(f"asking {asked.name}")
         done = report(work(asked, claims))
     if as_json:
-        write_line(json.dumps(done.totals()))
+        write_line(json_line(done.totals()))
     else:
         result_console().print(screen(done))

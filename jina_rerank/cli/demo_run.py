@@ -5,14 +5,14 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..emulator import MiniLMScorer
+from ..emulator import MiniLMScorer, serve
 from ..emulator.scifact import Claim, claims
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, resolve_endpoint
 from ..evaluation import Evaluation, evaluate, sample
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
 from .console import progress_bars
-from .local import LOCAL_KEY, local_server
+from .local import LOCAL_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ def target() -> Generator[Target]:
         yield _target_of_environment()
         return
     scorer = MiniLMScorer()
-    with local_server(scorer) as url:
-        client = SyncRerankClient(LOCAL_KEY, base_url=url)
-        yield Target(client, url, f"an emulator on this machine ({scorer.name}, not Jina's model)", at_once=4)
+    with serve(scorer=scorer) as server:
+        client = SyncRerankClient(LOCAL_KEY, base_url=server.url)
+        yield Target(client, server.url, f"an emulator on this machine ({scorer.name}, not Jina's model)", at_once=4)
 
 
 def _target_of_environment() -> Target:

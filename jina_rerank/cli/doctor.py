@@ -11,10 +11,11 @@ import typer
 from .._stack.routes import Route
 from .._version import __version__
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, Endpoint
-from ..errors import APIConnectionError, ConfigurationError, RateLimitError, RerankError, ResponseFormatError
+from ..errors import APIConnectionError, ConfigurationError, RateLimitError, ResponseFormatError
 from .asking import Answer, configured, get, route
-from .console import show_rows
-from .failures import ends_clearly
+from .console import readers_may_leave, show_rows
+from .failures import ends_clearly, in_shell_words, shell_text
+from .server import AllowInsecure, ApiKeyVariable, BaseUrl, Server
 
 _KEY_LENGTH: Final = 65
 """Characters of a key of Jina's, `jina_` included, as its API says in its refusals."""
@@ -44,30 +45,37 @@ class Check(NamedTuple):
 
 
 @ends_clearly
-def doctor() -> None:
+def doctor(
+    *, base_url: BaseUrl = None, api_key_variable: ApiKeyVariable = None, allow_insecure: AllowInsecure = False
+) -> None:
     """Find out what keeps rankings from coming: key, name, proxy, TLS, clock, limits.
 
-    It looks at the environment's settings and asks their server for its
+    It looks at the settings and asks the server that they name for its
     models and for batch jobs, which costs nothing. The key is not shown. The
     exit code is 1 if anything failed.
     """
-    checks = list(examine())
-    show_rows(("result", "check", "finding"), checks, [_STYLES[check.verdict] for check in checks])
+    server = Server(base_url=base_url, api_key_variable=api_key_variable, allow_insecure=allow_insecure)
+    checks = list(examine(server))
+    with readers_may_leave():  # the exit code tells all the same
+        show_rows(("result", "check", "finding"), checks, [_STYLES[check.verdict] for check in checks])
     if any(check.verdict is Verdict.FAILURE for check in checks):
         raise typer.Exit(1)
 
 
-def examine() -> Iterator[Check]:
+def examine(server: Server) -> Iterator[Check]:
     """All checks, up to the first that makes the others pointless."""
+    option = BASE_URL_VARIABLE if server.base_url is None else "--base-url"
+    variable = server.api_key_variable or API_KEY_VARIABLE
     yield Check(Verdict.OK, "version", f"jina-rerank {__version__}")
     try:
-        endpoint = configured()
-        yield Check(Verdict.OK, "server", f"{endpoint.url} ({_origin(endpoint)})")
-        yield key_check(endpoint)
+        endpoint = configured(server)
+        origin = f"of {option}" if server.base_url or not endpoint.hosted else "Jina's own"
+        yield Check(Verdict.OK, "server", f"{endpoint.url} ({origin})")
+        yield key_check(endpoint, variable, withheld=server.base_url is not None)
         way = route(endpoint)
         yield proxy_check(way)
     except ConfigurationError as error:
-        yield Check(Verdict.FAILURE, "settings", error.message)
+        yield Check(Verdict.FAILURE, "settings", in_shell_words(error, option))
         return
     try:
         answer = get(endpoint, "models", way)
@@ -76,20 +84,19 @@ def examine() -> Iterator[Check]:
         yield clock_check(answer, time.time())
         if endpoint.api_key is not None or not endpoint.hosted:
             probe = get(endpoint, "batches?limit=1", way)
-            yield access_check(probe, endpoint)
+            yield access_check(probe, endpoint, option)
             if probe.refused is None:
                 yield limits_check(probe)
     except (APIConnectionError, ResponseFormatError) as error:
         yield Check(Verdict.FAILURE, "connection", f"{error.message}: look at the network, the proxy and {error.url}")
 
 
-def _origin(endpoint: Endpoint) -> str:
-    return "Jina's own" if endpoint.hosted else f"of {BASE_URL_VARIABLE}"
-
-
-def key_check(endpoint: Endpoint) -> Check:
+def key_check(endpoint: Endpoint, variable: str, *, withheld: bool) -> Check:
     """Whether there is a key, and whether it can be one."""
     key = endpoint.api_key
+    if key is None and withheld and not endpoint.hosted:
+        finding = "none goes to the server of --base-url, which may need none; --api-key-variable NAME sends one"
+        return Check(Verdict.OK, "key", finding)
     if key is None and endpoint.hosted:
         way_out = (
             f"get one at https://jina.ai/reranker and set {API_KEY_VARIABLE}. Without one, `jina-rerank serve` ranks "
@@ -100,11 +107,11 @@ def key_check(endpoint: Endpoint) -> Check:
         return Check(Verdict.OK, "key", f"there is none, and this server may need none; {API_KEY_VARIABLE} sets it")
     length = len(key.get_secret_value())
     if not endpoint.hosted:
-        return Check(Verdict.OK, "key", f"{length} characters, of {API_KEY_VARIABLE}")
+        return Check(Verdict.OK, "key", f"{length} characters, of {variable}")
     if not key.get_secret_value().startswith("jina_") or length != _KEY_LENGTH:
         shape = f"Jina's begin with jina_ and have {_KEY_LENGTH} characters, and this has {length}"
         return Check(Verdict.WARNING, "key", f"{shape}: was it copied whole?")
-    return Check(Verdict.OK, "key", f"it has the shape of Jina's, {length} characters, of {API_KEY_VARIABLE}")
+    return Check(Verdict.OK, "key", f"it has the shape of Jina's, {length} characters, of {variable}")
 
 
 def proxy_check(way: Route) -> Check:
@@ -151,7 +158,7 @@ def clock_check(answer: Answer, now: float) -> Check:
     return Check(Verdict.WARNING, "clock", f"it is {abs(wrong):.0f} s {direction} the server's: {way_out}")
 
 
-def access_check(probe: Answer, endpoint: Endpoint) -> Check:
+def access_check(probe: Answer, endpoint: Endpoint, option: str) -> Check:
     """Whether the server takes the key."""
     refused = probe.refused
     if refused is None:
@@ -159,7 +166,8 @@ def access_check(probe: Answer, endpoint: Endpoint) -> Check:
     if probe.status in (404, 405) and not endpoint.hosted:
         return Check(Verdict.OK, "access", "this server has nothing to try a key on; a ranking will tell")
     verdict = Verdict.WARNING if isinstance(refused, RateLimitError) else Verdict.FAILURE
-    return Check(verdict, "access", _explained(refused))
+    said = f"HTTP {refused.status}: {refused.message.rstrip('.')}"
+    return Check(verdict, "access", shell_text(". ".join([said, *getattr(refused, "__notes__", ())]), option))
 
 
 def limits_check(probe: Answer) -> Check:
@@ -171,8 +179,3 @@ def limits_check(probe: Answer) -> Check:
     if "0" in told.values():
         return Check(Verdict.WARNING, "limits", f"{left} left: wait a minute")
     return Check(Verdict.OK, "limits", f"{left} left in this minute")
-
-
-def _explained(error: RerankError) -> str:
-    said = f"HTTP {error.status}: {error.message.rstrip('.')}"
-    return f"{said}. {error.hint}" if error.hint else said

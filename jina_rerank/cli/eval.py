@@ -1,6 +1,5 @@
 """`jina-rerank eval`: which reranker is best on one's own queries, what it costs, and where to cut."""
 
-import json
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import note, printable, progress_bars, show_rows, warnings_noted, write_line
-from .contenders import clients
+from ..options import DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
+from .console import json_line, note, printable, progress_bars, show_rows, warnings_noted, write_line
+from .contenders import DEADLINE, clients
 from .failures import ends_clearly, needing, writing
+from .server import (
+    AllowInsecure,
+    ApiKeyVariable,
+    MaxDocLength,
+    MaxDocuments,
+    ScoringOption,
+    Server,
+    Timeout,
+    complete_contenders,
+)
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, Topic, Verdict
@@ -35,6 +45,7 @@ def evaluate(
             help="A model, a server's URL, MODEL@URL, or a scorer of this machine: lexical, minilm, "
             "hf:MODEL, module:function.",
             show_default=False,
+            autocompletion=complete_contenders,
         ),
     ],
     *,
@@ -45,11 +56,19 @@ def evaluate(
         typer.Option(metavar="DIRECTORY", help="Write report.md and its plots here.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All figures, as one JSON object.")] = False,
+    max_documents: MaxDocuments = DEFAULT_MAX_DOCUMENTS,
+    max_doc_length: MaxDocLength = None,
+    scoring: ScoringOption = None,
+    api_key_variable: ApiKeyVariable = None,
+    allow_insecure: AllowInsecure = False,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    deadline: Annotated[float, typer.Option(help="Seconds for one query, waits and retries included.")] = DEADLINE,
 ) -> None:
     """Compare rerankers on queries whose relevant documents are known.
 
     The order given always competes. A model is asked for at the server of
-    JINA_RERANK_BASE_URL, or at Jina; a URL is asked without a key.
+    JINA_RERANK_BASE_URL, or at Jina; a URL is asked without a key, unless
+    --api-key-variable names one.
 
     BEIR's form is corpus.jsonl, queries.jsonl, qrels.tsv and candidates.tsv.
     A line of JSON has id, query, documents and relevance, a number for each.
@@ -63,9 +82,23 @@ def evaluate(
     if report is not None:
         with writing(report):  # better now, too
             report.mkdir(parents=True, exist_ok=True)
-    with warnings_noted(), clients(contenders) as asked, _progress(list(asked), len(topics)) as on_answer:
+    server = Server(
+        api_key_variable=api_key_variable,
+        allow_insecure=allow_insecure,
+        timeout=timeout,
+        deadline=deadline,
+        max_documents=max_documents,
+        scoring=scoring,
+    )
+    with warnings_noted(), clients(contenders, server) as asked, _progress(list(asked), len(topics)) as on_answer:
         found = evaluation.evaluate(
-            topics, asked, cutoff=cutoff, at_once=at_once, on_answer=on_answer, title=Path(data).resolve().name
+            topics,
+            asked,
+            cutoff=cutoff,
+            at_once=at_once,
+            max_doc_length=max_doc_length,
+            on_answer=on_answer,
+            title=Path(data).resolve().name,
         )
     if report is not None:
         with writing(report):
@@ -76,10 +109,7 @@ def evaluate(
 def _topics(data: str) -> "tuple[Topic, ...]":
     from ..evaluation import read_topics, sample  # noqa: PLC0415  # of the extra [eval]
 
-    if data != SAMPLE:
-        return read_topics(data)
-    with needing("local"):
-        return sample()
+    return sample() if data == SAMPLE else read_topics(data)
 
 
 @contextmanager
@@ -92,13 +122,13 @@ def _progress(names: list[str], queries: int) -> Generator[Callable[[str], objec
 
 def _show(found: "Evaluation", *, as_json: bool) -> None:
     if as_json:
-        write_line(json.dumps(found.to_dict()))
+        write_line(json_line(found.to_dict()))
     else:
         styles = ["bold green" if verdict is found.best else "" for verdict in found.verdicts]
         show_rows(_header(found), [_cells(verdict) for verdict in found.verdicts], styles)
-        rivals = " and ".join(found.rivals)
+        rivals = " and ".join(found.labels[name] for name in found.rivals)
         doubt = f"what sets it apart from {rivals} may be chance" if rivals else "that is significant"
-        note(f"highest nDCG@{found.cutoff}: {found.best.name}; {doubt}")
+        note(f"highest nDCG@{found.cutoff}: {found.best.label}; {doubt}")
 
 
 def _header(found: "Evaluation") -> list[str]:
@@ -112,7 +142,7 @@ def _cells(verdict: "Verdict") -> list[str]:
     from ..evaluation import MEASURES  # noqa: PLC0415  # of the extra [eval]
 
     return [
-        verdict.name,
+        verdict.label,
         *(f"{verdict.mean(measure):.3f}" for measure in MEASURES),
         *(f"{verdict.latencies[name]:.3f}" if verdict.latencies else "" for name in ("p95",)),
         str(verdict.run.tokens or ""),

@@ -1,17 +1,18 @@
 """How commands end when something goes wrong: the exit code, and the one line on stderr."""
 
-import os
+import re
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import NamedTuple, ParamSpec
+from typing import Any, Final, NamedTuple, ParamSpec
 
 import typer
 
+from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, MISSING_KEY
 from ..errors import ConfigurationError, InvalidRequestError, RerankError
-from .console import note
+from .console import abandon, note
 
 P = ParamSpec("P")
 
@@ -25,23 +26,75 @@ class Ending(NamedTuple):
     line: str | None = None
 
 
-def ending(error: BaseException) -> Ending | None:
-    """How a command that met `error` ends; None for what no user can cause or cure, which is a bug."""
+def ending(error: BaseException, url_option: str = BASE_URL_VARIABLE) -> Ending | None:
+    """How a command that met `error` ends; None for what no user can cause or cure, which is a bug.
+
+    Args:
+        error: What ended the command.
+        url_option: Where the user has named the server.
+    """
     match error:
         case KeyboardInterrupt():
             return Ending(130, "interrupted")
         case BrokenPipeError():
-            # Whoever reads the results has enough of them, such as `head -1`.
+            # Results come last, and whoever reads them has enough, such as `head -1`. Notes on stderr never fail.
             return Ending(0)
-        case CommandError() | ConfigurationError() | InvalidRequestError() as refused:
+        case CommandError() as refused:
             return Ending(2, str(refused))
         case RerankError() as failed:
-            return Ending(1, "; ".join([str(failed), *getattr(failed, "__notes__", ())]))
+            wrong_use = isinstance(failed, ConfigurationError | InvalidRequestError)
+            return Ending(2 if wrong_use else 1, in_shell_words(failed, url_option))
         case OSError(strerror=str(reason)):
             # Reading files and opening ports tell more themselves; this is left for writing the results.
             return Ending(2, reason)
         case _:
             return None
+
+
+_MISSING_KEY: Final = (
+    f"Jina's API needs a key: set {API_KEY_VARIABLE} (https://jina.ai/reranker). Without a key: --local for rank and "
+    "bulk, the contender lexical for eval, or a server of your own by `jina-rerank serve`"
+)
+_PYTHON_ALONE: Final = (
+    # Ways out that the shell does not have, up to the next clause.
+    (re.compile(r"(?:;| or|, or say with) (?:for objects of your own pass key=|headers=|rate_limit=)[^.;]*"), ""),
+    (re.compile(r", or None(?: for no limit)?"), ""),
+    # The variable is named behind it.
+    (re.compile(r"^api_key: (?=the variable |api_key )"), ""),
+    (re.compile(r"a str, a TextDocument, an ImageDocument, or a mapping with a str"), "a text, or an object with one"),
+)
+_ARGUMENTS: Final = re.compile(
+    r"\b(max_documents|max_doc_length|max_concurrency|allow_insecure|base_url|api_key|top_n)\b(?:=True\b|=(?!\w))?"
+    r"|\b(model|timeout|deadline|scoring)=(?!\w)"
+    r"|^(model|timeout|deadline|scoring)(?=: )"
+)
+
+
+def in_shell_words(error: RerankError, url_option: str = BASE_URL_VARIABLE) -> str:
+    """What the error says, notes included, with the shell's options in the place of Python's arguments."""
+    if error.code == MISSING_KEY:
+        return _MISSING_KEY
+    texts = [str(error), *getattr(error, "__notes__", ())]
+    return "; ".join(shell_text(text, url_option) for text in texts)
+
+
+def shell_text(text: str, url_option: str) -> str:
+    """A text with the shell's options in the place of Python's arguments."""
+    words = {"base_url": url_option, "api_key": "--api-key-variable"}
+
+    def option(found: re.Match[str]) -> str:
+        name = str(found[1] or found[2] or found[3])
+        return words.get(name, "--" + name.replace("_", "-"))
+
+    for python, shell in _PYTHON_ALONE:
+        text = python.sub(shell, text)
+    return _ARGUMENTS.sub(option, text)
+
+
+def _url_option(arguments: Mapping[str, Any]) -> str:
+    if any("://" in contender for contender in arguments.get("contenders", ())):
+        return "MODEL@URL"
+    return "--base-url" if arguments.get("base_url") is not None else BASE_URL_VARIABLE
 
 
 def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
@@ -52,11 +105,11 @@ def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except BaseException as error:
-            end = ending(error)
+            end = ending(error, _url_option(kwargs))
             if end is None:
                 raise
             if isinstance(error, OSError):
-                _abandon_stdout()
+                abandon(sys.stdout)
             if end.line is not None:
                 note(end.line)
             raise typer.Exit(end.exit_code) from None
@@ -87,13 +140,7 @@ def writing(place: Path) -> Generator[None]:
     """
     try:
         yield
-    except (BrokenPipeError, RerankError):  # stderr, which nobody reads; and time limits are of OSError's kind
+    except RerankError:  # time limits are of OSError's kind
         raise
     except OSError as error:
         raise CommandError(f"{place} cannot be written: {error.strerror}") from None
-
-
-def _abandon_stdout() -> None:
-    """Lets what is still buffered go nowhere; else the interpreter fails to write it once more when it exits."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,8 +1,11 @@
-"""Reading documents: one a line, in UTF-8."""
+"""Reading documents: one a line, in UTF-8; or one field of each record of a table."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from .bulk_tables import Columns, opened, read_records
 from .failures import CommandError
 
 
@@ -20,6 +23,26 @@ def read_documents(file: Path | None) -> list[str]:
         return split_lines(file.read_bytes(), str(file))
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def read_fields(file: Path | None, field: str) -> list[Mapping[str, Any]]:
+    """The records of a table, of which one field is the document. A document that is null is blank.
+
+    Raises:
+        CommandError: They cannot be read, or the field is missing, or no text.
+    """
+    with opened(file or Path("-")) as table:
+        found: list[Mapping[str, Any]] = []
+        for number, record in enumerate(read_records(table, Columns((field,), optional=None)), 1):
+            where = f"{table.name}, record {number}"
+            if record.problem is not None:
+                raise CommandError(f"{where}: {record.problem}")
+            if field not in record.fields:
+                raise CommandError(f"{where} has no field {field!r}, but {', '.join(record.fields)}")
+            if not isinstance(record.fields[field], str | None):
+                raise CommandError(f"{where}: the field {field!r} is no text")
+            found.append(record.fields)
+        return found
 
 
 def split_lines(data: bytes, source: str) -> list[str]:

@@ -11,7 +11,7 @@ from ..catalog import DEFAULT_MODEL, Model, find_model
 from ..catalog import models as catalogue
 from ..errors import ResponseFormatError
 from .asking import Answer, configured, get, route
-from .console import note, show_rows, write_line
+from .console import json_line, note, show_rows, write_line
 from .failures import ends_clearly
 
 _HEADER: Final = ("model", "scoring", "tokens", "images", "price", "state")
@@ -33,7 +33,7 @@ def models(
     known = [find_model(name) for name in names]
     if as_json:
         for name, model in zip(names, known, strict=True):
-            write_line(json.dumps({"name": name} if model is None else asdict(model)))
+            write_line(json_line({"name": name} if model is None else asdict(model)))
         return
     rows = [_row(name, model) for name, model in zip(names, known, strict=True)]
     show_rows(_HEADER, rows, ["dim" if model is not None and model.replaced_by else "" for model in known])
@@ -79,4 +79,4 @@ def _names(answer: Answer) -> list[str]:
     listed = read.get("data") if is_mapping(read) else None
     if not is_sequence(listed) or not all(is_mapping(one) and isinstance(one.get("id"), str) for one in listed):
         raise ResponseFormatError("the server's list of models is none: it has no data with ids", url=answer.url)
-    return [answer.redactor.text(one["id"]) for one in listed]
+    return [answer.sent.redactor.text(one["id"]) for one in listed]

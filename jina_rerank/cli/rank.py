@@ -1,23 +1,44 @@
-"""`jina-rerank rank`: orders lines by their relevance to a query."""
+"""`jina-rerank rank`: orders lines, or records, by their relevance to a query."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text as Cell
 
 from ..catalog import DEFAULT_MODEL
 from ..models import RerankResponse
-from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
-from .console import note, printable, ranking_table, result_console, results_on_terminal, warnings_noted, write_line
+from ..options import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
+from .console import (
+    json_line,
+    note,
+    printable,
+    ranking_table,
+    result_console,
+    results_on_terminal,
+    warnings_noted,
+    write_line,
+)
 from .failures import ends_clearly
-from .lines import read_documents
-from .local import BaseUrl, Local, Model, Timeout, client_for, scorer_of
+from .lines import read_documents, read_fields
+from .local import scorer_of
+from .server import (
+    AllowInsecure,
+    ApiKeyVariable,
+    BaseUrl,
+    Local,
+    MaxDocLength,
+    MaxDocuments,
+    ModelOption,
+    ScoringOption,
+    Server,
+    Timeout,
+)
 
-Ranking = RerankResponse[str]
+Ranking: TypeAlias = RerankResponse[Any]
+Text: TypeAlias = Callable[[Any], str]
 
 
 @ends_clearly
@@ -31,9 +52,22 @@ def rank(
     ] = None,
     *,
     top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="How many of the best to show.")] = None,
-    model: Model = DEFAULT_MODEL,
+    field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Rank the records of a .jsonl or .csv by this field, or column; of stdin too.",
+            show_default=False,
+        ),
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    max_documents: MaxDocuments = DEFAULT_MAX_DOCUMENTS,
+    max_doc_length: MaxDocLength = None,
+    scoring: ScoringOption = None,
     base_url: BaseUrl = None,
+    api_key_variable: ApiKeyVariable = None,
+    allow_insecure: AllowInsecure = False,
     local: Local = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
     deadline: Annotated[float, typer.Option(help="Seconds for everything, retries included.")] = DEFAULT_DEADLINE,
@@ -43,36 +77,48 @@ def rank(
     A terminal gets a table; a pipe gets rank, index, score and document, with
     tabs between. The index is the line's, from 0. A blank line ranks last.
     """
-    documents = read_documents(file)
+    server = Server(
+        base_url=base_url,
+        api_key_variable=api_key_variable,
+        allow_insecure=allow_insecure,
+        local=local,
+        model=model,
+        timeout=timeout,
+        deadline=deadline,
+        max_documents=max_documents,
+        scoring=scoring,
+    )
+
+    def text(document: Any) -> str:
+        return document if field is None else document[field] or ""
+
+    documents: list[Any] = [*(read_documents(file) if field is None else read_fields(file, field))]
     if not documents:
         note("the input is empty: there is nothing to rank")
-    with (
-        warnings_noted(),
-        client_for(base_url, local=local, model=model, timeout=timeout, deadline=deadline) as client,
-    ):
-        response = client.rerank(query, documents, top_n=top_n)
+    with warnings_noted(), server.asked() as client:
+        response = client.rerank(query, documents, key=text, top_n=top_n, max_doc_length=max_doc_length)
     scorer = scorer_of(response)
     if scorer is not None:
         note(f"scored by the emulator ({scorer}), not by Jina's model")
-    _show(response, as_json=as_json)
+    _show(response, text, as_json=as_json)
 
 
-def _show(response: Ranking, *, as_json: bool) -> None:
+def _show(response: Ranking, text: Text, *, as_json: bool) -> None:
     if as_json:
         for line in json_lines(response):
             write_line(line)
     elif results_on_terminal():
         if response.results:
-            result_console().print(table(response))
+            result_console().print(table(response, text))
     else:
-        for line in plain_lines(response):
+        for line in plain_lines(response, text):
             write_line(line)
 
 
 def json_lines(response: Ranking) -> Iterator[str]:
-    """The ranking for programs. JSON escapes whatever is not ASCII, control characters too."""
+    """The ranking for programs, with whole records."""
     for rank_, result in enumerate(response.results, 1):
-        yield json.dumps(
+        yield json_line(
             {
                 "rank": rank_,
                 "index": result.index,
@@ -82,16 +128,17 @@ def json_lines(response: Ranking) -> Iterator[str]:
         )
 
 
-def plain_lines(response: Ranking) -> Iterator[str]:
+def plain_lines(response: Ranking, text: Text) -> Iterator[str]:
     """The ranking for `cut`, `sort` and the like; the document is last, since it may hold tabs."""
     for rank_, result in enumerate(response.results, 1):
-        yield f"{rank_}\t{result.index}\t{result.relevance_score:.4f}\t{result.document}"
+        document = text(result.document).replace("\r", " ").replace("\n", " ")  # of a field; a line has none
+        yield f"{rank_}\t{result.index}\t{result.relevance_score:.4f}\t{document}"
 
 
-def table(response: Ranking) -> Table:
+def table(response: Ranking, text: Text) -> Table:
     """The ranking for people: one row for each document, cut at the terminal's width."""
     grid = ranking_table("rank", "index", "score", text="document")
     for rank_, result in enumerate(response.results, 1):
-        cells = (str(rank_), str(result.index), f"{result.relevance_score:.4f}", printable(result.document))
-        grid.add_row(*map(Text, cells))
+        cells = (str(rank_), str(result.index), f"{result.relevance_score:.4f}", printable(text(result.document)))
+        grid.add_row(*map(Cell, cells))
     return grid

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
+from .console import readers_may_leave
 from .failures import CommandError, ends_clearly, needing
 from .local import LOCAL_KEY, scorer_named
+from .server import complete_scorers
 
 
 class Tier(StrEnum):
@@ -31,6 +33,7 @@ def serve(
             metavar="NAME",
             help="lexical: words in common. minilm: a small neural model. hf:MODEL: a cross-encoder of Hugging Face's "
             "hub, or from a directory. module:function: your own.",
+            autocompletion=complete_scorers,
         ),
     ] = "lexical",
     serving: Annotated[
@@ -116,7 +119,8 @@ def _greet(url: str, scorer: str, serving: str | None, *, key_required: bool) ->
         ask = f"{documents} | jina-rerank rank --base-url {client_url}"
     if serving is not None:
         ask += f" --model {serving}"
-    typer.echo(f"""\
+    with readers_may_leave():
+        typer.echo(f"""\
 The Jina Rerank API, emulated at {url}
 Scorer: {scorer}, which is not Jina's model
 

@@ -13,6 +13,7 @@ from ..errors import RerankError
 from ..models import RerankResponse
 from ..results import Results
 from ..sync import SyncRerankClient
+from ..wire import SCORER_HEADER
 from .topics import Passage, Topic
 
 Ranking = RerankResponse[Passage]
@@ -42,6 +43,19 @@ class Run:
     def model(self) -> str | None:
         """The model, as the first answer names it."""
         return self.rankings[0].model
+
+    @property
+    def scorer(self) -> str | None:
+        """What scored in the model's place, if an emulator answered: the names of its scorers."""
+        names = dict.fromkeys(ranking.headers.get(SCORER_HEADER) for ranking in self.rankings)
+        return ", ".join(filter(None, names)) or None
+
+    @property
+    def label(self) -> str:
+        """The name for tables and plots: scores of an emulator never stand under a model's name alone."""
+        if self.scorer is None or self.name.endswith(self.scorer):
+            return self.name
+        return f"{self.name} (emulator: {self.scorer})"
 
     @property
     def calls(self) -> int:
@@ -83,6 +97,7 @@ def ask(
     topics: Sequence[Topic],
     *,
     at_once: int,
+    max_doc_length: int | None,
     on_answer: Callable[[], object],
 ) -> Run:
     """One call for each topic, `at_once` of them at a time.
@@ -90,7 +105,7 @@ def ask(
     Raises:
         RerankError: One call failed; the others were cancelled. A note says which it was.
     """
-    asking = _Asking(RerankClient.over(client.core), topics, on_answer)
+    asking = _Asking(RerankClient.over(client.core), topics, max_doc_length, on_answer)
     started = time.perf_counter()
     background.run(asking.all(at_once), deadline=None)
     seconds = time.perf_counter() - started
@@ -110,11 +125,18 @@ def ask(
 class _Asking:
     """The answers to topics by position, and the first failure, which ends it all."""
 
-    def __init__(self, client: RerankClient, topics: Sequence[Topic], on_answer: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        client: RerankClient,
+        topics: Sequence[Topic],
+        max_doc_length: int | None,
+        on_answer: Callable[[], object],
+    ) -> None:
         self.answers: dict[int, tuple[Ranking, float]] = {}
         self.failure: RerankError | None = None
         self._client = client
         self._topics = topics
+        self._max_doc_length = max_doc_length
         self._on_answer = on_answer
 
     async def all(self, at_once: int) -> None:
@@ -136,7 +158,9 @@ class _Asking:
     async def _one(self, position: int) -> None:
         topic = self._topics[position]
         started = time.perf_counter()
-        ranking = await self._client.rerank(topic.query, topic.candidates, key=lambda passage: passage.text)
+        ranking = await self._client.rerank(
+            topic.query, topic.candidates, key=lambda passage: passage.text, max_doc_length=self._max_doc_length
+        )
         if ranking.cause is not None:  # the client falls back to the order given, which is another contender
             raise ranking.cause
         self.answers[position] = ranking, time.perf_counter() - started

@@ -25,6 +25,7 @@ def evaluate(
     *,
     cutoff: int = 10,
     at_once: int = 2,
+    max_doc_length: int | None = None,
     on_answer: Callable[[str], object] | None = None,
     title: str | None = None,
 ) -> Evaluation:
@@ -38,6 +39,7 @@ def evaluate(
             always competes too.
         cutoff: How many of the first places the measures look at.
         at_once: How many calls are made at a time. A free key of the hosted API allows two.
+        max_doc_length: Tokens of each document that are scored; None is the model's own limit.
         on_answer: Called with the contender's name after each answer, in another thread.
         title: What a report calls the data; None is the last part of the path.
 
@@ -50,7 +52,8 @@ def evaluate(
     runs = [order_given(ORDER_GIVEN, topics)]
     for name, client in contenders.items():
         report = partial(on_answer, name) if on_answer else lambda: None
-        runs.append(ask(name, client, topics, at_once=at_once, on_answer=report))
+        asked = ask(name, client, topics, at_once=at_once, max_doc_length=max_doc_length, on_answer=report)
+        runs.append(asked)
     if title is None:
         title = Path(data).resolve().name if isinstance(data, str | os.PathLike) else "the topics given"
     return Evaluation(title, topics, cutoff, at_once, [judge(topics, run, cutoff) for run in runs])

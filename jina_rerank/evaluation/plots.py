@@ -94,7 +94,7 @@ def _point(panel: _Axes, cost: float, verdict: Verdict, marker: str, colour: str
     value = verdict.estimate("nDCG")
     reach = [[value.mean - value.low], [value.high - value.mean]]
     # The number comes first, since matplotlib has its own ideas of labels that begin with an underscore.
-    label = f"{value.mean:.3f}  {verdict.name}"
+    label = f"{value.mean:.3f}  {verdict.label}"
     panel.errorbar([cost], [value.mean], yerr=reach, fmt=marker, color=colour, capsize=3, label=label)
 
 
@@ -133,7 +133,7 @@ def _one_each(evaluation: Evaluation, draw: Callable[[_Axes, Verdict], None]) ->
         draw(panel, verdict)
         score = verdict.threshold.score if verdict.threshold else 0.0
         panel.axvline(score, color=_TEXT, linewidth=0.8, linestyle=":", label=f"highest F1: {score:#.4g}")
-        panel.set_title(verdict.name)
+        panel.set_title(verdict.label)
         panel.set_xlabel("relevance_score")
         panel.legend(loc="best")
     return figure

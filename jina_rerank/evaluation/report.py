@@ -44,17 +44,18 @@ def report(evaluation: Evaluation, plots: Mapping[str, str] | None = None) -> st
 
 def _summary(evaluation: Evaluation) -> Iterator[str]:
     topics = evaluation.topics
-    best = evaluation.best
+    best, labels = evaluation.best, evaluation.labels
     found = sum(topic.is_relevant(passage.id) for topic in topics for passage in topic.candidates)
     yield f"- {_queries(evaluation)}, and {sum(topic.relevant for topic in topics)} relevant documents."
     yield f"  {found} of these are among the candidates; no reranker finds the others."
-    yield f"- Highest nDCG@{evaluation.cutoff}: **{_escaped(best.name)}**, {_interval(best.estimate('nDCG'))}."
+    yield f"- Highest nDCG@{evaluation.cutoff}: **{_escaped(best.label)}**, {_interval(best.estimate('nDCG'))}."
     if len(topics) < _FEW:
         yield f"  These are few queries: with fewer than {_FEW} the intervals are narrower than the doubt is."
     if evaluation.rivals:
-        yield f"  What sets it apart from {' and '.join(map(_escaped, evaluation.rivals))} may be chance."
+        rivals = " and ".join(_escaped(labels[name]) for name in evaluation.rivals)
+        yield f"  What sets it apart from {rivals} may be chance."
     cut = best.top_n
-    yield f"- For {_escaped(best.name)}, `top_n={cut.top_n}` keeps {_share(cut.recall)} of what is relevant, of the"
+    yield f"- For {_escaped(best.label)}, `top_n={cut.top_n}` keeps {_share(cut.recall)} of what is relevant, of the"
     yield f"  {_share(cut.recall_of_all)} that the candidates hold."
     if best.threshold is not None:
         score, precision, recall = best.threshold.score, best.threshold.precision, best.threshold.recall
@@ -74,20 +75,21 @@ def _quality(evaluation: Evaluation) -> Iterator[str]:
     yield from table(
         ["contender", *(f"{measure}@{evaluation.cutoff}" for measure in MEASURES)],
         (
-            [_escaped(verdict.name), *(_interval(verdict.estimate(measure)) for measure in MEASURES)]
+            [_escaped(verdict.label), *(_interval(verdict.estimate(measure)) for measure in MEASURES)]
             for verdict in evaluation.verdicts
         ),
     )
 
 
 def _comparisons(evaluation: Evaluation) -> Iterator[str]:
+    labels = evaluation.labels
     yield "## Differences"
     yield ""
     yield from table(
         ["", f"nDCG@{evaluation.cutoff}", "p", ""],
         (
             [
-                f"{_escaped(one.second)} against {_escaped(one.first)}",
+                f"{_escaped(labels[one.second])} against {_escaped(labels[one.first])}",
                 _interval(one.difference, sign="+"),
                 "< 0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}",
                 "significant" if one.significant else "may be chance",
@@ -104,7 +106,7 @@ def _costs(evaluation: Evaluation) -> Iterator[str]:
         ["contender", "calls", "tokens", "USD for 1,000 queries", "p50", "p95", "p99"],
         (
             [
-                _escaped(verdict.name),
+                _escaped(verdict.label),
                 f"{verdict.run.calls:,}",
                 f"{verdict.run.tokens:,}" if verdict.run.tokens else UNKNOWN,
                 UNKNOWN if verdict.price_per_thousand is None else f"{verdict.price_per_thousand:.2f}",
@@ -128,7 +130,7 @@ def _cuts(evaluation: Evaluation) -> Iterator[str]:
         ["contender", "top_n", "recall", "recall of the whole list", "its length"],
         (
             [
-                _escaped(verdict.name),
+                _escaped(verdict.label),
                 str(cut.top_n),
                 f"{cut.recall:.3f}",
                 f"{cut.recall_of_all:.3f}",
@@ -150,7 +152,7 @@ def _thresholds(evaluation: Evaluation, verdict: Verdict, best: Threshold) -> It
         rows.append(("the same, on queries that did not choose it", verdict.held_out))
     rows += [(f"recall of at least {level * 100:.0f} %", cut) for level, cut in thresholds(columns).items()]
     yield ""
-    yield f"### Scores of {_escaped(verdict.name)}"
+    yield f"### Scores of {_escaped(verdict.label)}"
     yield ""
     yield from table(
         ["chosen for", "score_threshold", "precision", "recall", "F1", "documents kept", "queries left with none"],

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..emulator.scifact import claims
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -37,11 +39,8 @@ class Topic:
 def sample() -> tuple[Topic, ...]:
     """Forty scientific claims with 20 abstracts each, to try an evaluation on.
 
-    They are a sample of SciFact, in BM25's order; sources and licences are in the emulator's data/NOTICE.md. It needs
-    the extra [local].
+    They are a sample of SciFact, in BM25's order; sources and licences are in the emulator's data/NOTICE.md.
     """
-    from ..emulator.scifact import claims  # noqa: PLC0415  # it is of an extra that no other evaluation needs
-
     return tuple(
         Topic(
             claim.id,

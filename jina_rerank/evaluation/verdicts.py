@@ -53,6 +53,11 @@ class Verdict:
         """The contender's."""
         return self.run.name
 
+    @property
+    def label(self) -> str:
+        """The contender's name for tables and plots, with the scorer of the emulator that answered, if one did."""
+        return self.run.label
+
     def mean(self, measure: Measure) -> float:
         """The mean over all topics."""
         return float(np.mean(self.quality[measure]))
@@ -104,6 +109,11 @@ class Evaluation:
         ]
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """The label of each contender, by name."""
+        return {verdict.name: verdict.label for verdict in self.verdicts}
+
+    @property
     def best(self) -> Verdict:
         """The contender of the highest nDCG; of equal ones the first."""
         return max(self.verdicts, key=lambda verdict: verdict.mean("nDCG"))
@@ -146,6 +156,7 @@ def _as_data(verdict: Verdict) -> dict[str, Any]:
     return {
         "name": verdict.name,
         "model": run.model,
+        "scorer": run.scorer,
         **{measure: asdict(verdict.estimate(measure)) for measure in MEASURES},
         "calls": run.calls,
         "attempts": run.attempts,

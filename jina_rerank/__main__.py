@@ -1,0 +1,5 @@
+"""`python -m jina_rerank`: the command line."""
+
+from .cli import main
+
+main()
