@@ -14,7 +14,7 @@ _PROBE_SECONDS: Final = 3.0
 """Between two probes of a window that others have filled: one that becomes free is found within 3.5 s."""
 _COMPANY_SECONDS: Final = 10.0
 """How long others are taken to go on sending after their use has grown."""
-_STEADY_FILLS: Final = 3
+_STEADY_FILLS: Final = 4
 """Windows filled in a row by which a client is known to run for long."""
 _COMPANY_PROBE_SECONDS: Final = 20.0
 """Between two probes while others are known to send: what they use has not begun to expire."""
