@@ -221,7 +221,11 @@ class TestSources:
             assert gzip.decompress((folder / f"out.{ending}").read_bytes()) == plain
         assert files(folder) == {"in.jsonl", "in.jsonl.gz", f"out.{ending}", f"plain.{ending.removesuffix('.gz')}"}
 
-    @pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"{}" * 9999)[:20], gzip.compress(b"{}")[:12] + b"xx"])
+    @pytest.mark.parametrize(
+        "data",
+        [b"no gzip", gzip.compress(b"{}" * 9999)[:20], gzip.compress(b"{}")[:12] + b"xx"],
+        ids=["no gzip", "cut short", "damaged"],  # the data holds the time
+    )
     def test_compressed_files_that_are_broken_are_refused(self, folder: Path, data: bytes) -> None:
         (folder / "bad.jsonl.gz").write_bytes(data)
         refused(call("bulk", "bad.jsonl.gz", "out.jsonl"), 2, "bad.jsonl.gz cannot be read: ")
