@@ -1,6 +1,7 @@
 """Rate limits and the retry quota, seen from the server: who comes, when, and how many at once. In virtual time."""
 
 import json
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -21,8 +22,9 @@ from jina_rerank import (
     RetryPolicy,
     ServerError,
 )
-from jina_rerank.emulator import create_app
+from jina_rerank.emulator import TIERS, create_app
 from jina_rerank.emulator.scifact import claims
+from jina_rerank.limits import RateLimitStatus
 
 from .servers import answer_body
 
@@ -588,3 +590,84 @@ async def test_a_batch_waits_longer_than_a_call_would() -> None:
         await client.rerank("the last of this minute", ["a"])
         with pytest.raises(RateLimitError, match="leave no room in time"):
             await client.rerank("q", ["a"])
+
+
+# What can be seen
+
+
+@pytest.mark.anyio
+async def test_limits_of_a_client_show_what_is_used_allowed_and_waited_for() -> None:
+    server = Server(latency=1, at_once=2, refusal=refused(2, 2, "concurrent requests"))
+    server.headers = {"x-ratelimit-remaining-requests": "60"}
+    limit = RateLimit(requests_per_minute=100)
+    async with client_of(server, rate_limit=limit) as client, anyio.create_task_group() as tasks:
+        assert client.limits == RateLimitStatus()
+        for _ in range(10):
+            tasks.start_soon(client.rerank, "q", ["a"])
+        await anyio.sleep(2.5)
+        status = client.limits
+        assert (status.in_flight, status.concurrency, status.waiting) == (2, 2, 4)
+        assert (status.requests.used, status.requests.limit) == (6, 100)
+        assert 33 <= status.requests.held_by_others <= 36
+        assert status.tokens.limit is None
+
+
+@pytest.mark.anyio
+async def test_response_tells_how_long_its_requests_were_throttled() -> None:
+    async with client_of(Server(latency=1), rate_limit=RateLimit(concurrency=1)) as client:
+        seconds = list[float]()
+
+        async def call() -> None:
+            response = await client.rerank("q", ["a"])
+            seconds.append(response.throttled_seconds)
+            assert response.to_dict()["throttled_seconds"] == response.throttled_seconds
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(call)
+    assert sorted(seconds) == pytest.approx([0, 1, 2])
+
+
+@pytest.mark.anyio
+async def test_decreases_recoveries_and_long_waits_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="jina_rerank")
+    replies = [httpx.Response(429) for _ in range(6)] + [httpx.Response(429, headers={"retry-after": "20"})]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(0.1)
+        return replies.pop(0) if replies else httpx.Response(200, json=WITHOUT_USAGE)
+
+    async with client_of(answer) as client:
+        assert not await run_all(client, ["q"] * 200)
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "jina_rerank"]
+    assert len([text for level, text in lines if level == logging.DEBUG and text.startswith("throttled")]) == 7
+    assert any(text.endswith("pause: 20 s") for _, text in lines)
+    assert any(text.startswith("recovered") for _, text in lines)
+    assert len([text for level, text in lines if level == logging.INFO]) == 1
+    assert "jina_key" not in caplog.text
+
+
+@pytest.mark.anyio
+async def test_error_of_a_throttled_call_says_when_there_is_room_and_who_holds_it() -> None:
+    server = Server(at_once=0, refusal=refused(100, 100, "requests per minute"))
+    async with client_of(server) as client:
+        with pytest.raises(RateLimitError, match=r"others hold 100 of the 100 requests per minute") as caught:
+            await client.rerank("q", ["a"], deadline=20)
+    assert caught.value.retry_after is not None
+    assert 30 < caught.value.retry_after <= 61
+    assert 2 <= len(server.arrivals) <= 9
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("of_client", "of_clone"), [(10, 2), (2, 10)])
+async def test_clone_with_max_concurrency_has_its_own(of_client: int, of_clone: int) -> None:
+    server = Server(latency=1)
+    async with client_of(server, max_concurrency=of_client) as client:
+        await client.rerank("q", ["a"])
+        await run_all(client.with_options(max_concurrency=of_clone), ["q"] * 30)
+    assert server.most == of_clone
+
+
+def test_plans_of_the_hosted_api_are_those_that_the_emulator_plays() -> None:
+    plans = {"free": RateLimit.FREE, "paid": RateLimit.PAID, "premium": RateLimit.PREMIUM}
+    assert dict(TIERS) == plans

@@ -30,7 +30,7 @@ _limits: Final[WeakValueDictionary[tuple[int, EventLoopToken, str, SecretStr | N
 class KeyLimits:
     """A rate limiter, and the store that it shares with other processes, if there is one."""
 
-    __slots__ = ("__weakref__", "_told_of_waits", "clients", "limiter", "store")
+    __slots__ = ("__weakref__", "_level_before", "_told_of_waits", "clients", "limiter", "store")
 
     def __init__(self, limiter: RateLimiter) -> None:
         self.limiter: RateLimiter = limiter
@@ -38,6 +38,7 @@ class KeyLimits:
         self.clients: int = 0
         """How many share it. Without any it is forgotten, even if an error's traceback still holds it."""
         self._told_of_waits = False
+        self._level_before = 0.0
 
     async def leave(self) -> None:
         """Forget one client; close the store with the last."""
@@ -69,15 +70,14 @@ class KeyLimits:
             self.store.release(permit, counted=False)
         everybody = self.limiter.throttled(waiter, now, error, is_shared=self.store is not None)
         after = self.limiter.concurrency.value
+        if after < before:
+            self._level_before = max(self._level_before, before)
         if _logger.isEnabledFor(logging.DEBUG):
             kind, limit = parse_rate_limit(error)
-            named = "a limit it does not name" if kind is None else f"{limit or 'a limit of'} {kind}"
+            named = "no limit named" if kind is None else kind if limit is None else f"{limit} {kind}"
+            pause = self.limiter.paused_seconds(now)
             _logger.debug(
-                "throttled: the server names %s; in flight allowed: %.3g, before: %.3g; pause: %.3g s",
-                named,
-                after,
-                before,
-                self.limiter.paused_seconds(now),
+                "throttled (%s); in flight allowed: %.3g (%.3g before); pause: %.3g s", named, after, before, pause
             )
         return everybody
 
@@ -88,11 +88,11 @@ class KeyLimits:
         if permit is not None and self.store is not None and not permit.released:
             self.store.release(permit, tokens=tokens)
 
-    def answered(self, before: float) -> None:
-        """Log a recovery, if the level has reached 1 or more from below."""
-        after = self.limiter.concurrency.value
-        if before < 1 <= after:
-            _logger.debug("recovered: in flight allowed: %.3g", after)
+    def answered(self) -> None:
+        """Log that as many requests may be in flight as before the server refused some, once they may."""
+        if self._level_before and self.limiter.concurrency.value >= self._level_before:
+            _logger.debug("recovered; in flight allowed: %.3g", self.limiter.concurrency.value)
+            self._level_before = 0.0
 
     def tell_of_wait(self, seconds: float) -> None:
         """Log once that calls begin to wait for long; again after all that waited have gone."""

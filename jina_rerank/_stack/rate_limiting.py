@@ -94,14 +94,13 @@ def with_rate_limit(
         if tally.begin is not None:
             tally.begin()
             tally.begin = None
-        level = limiter.concurrency.value
         tokens: int | None = None
         try:
             ranking = await send(request)
             tokens = None if ranking.usage is None else ranking.usage.total_tokens
             remaining = _remaining(ranking.headers) if limits.store is None else {}
             limiter.succeeded(waiter, anyio.current_time(), tokens=tokens, remaining=remaining)
-            limits.answered(level)
+            limits.answered()
         except RateLimitError as error:
             now = anyio.current_time()
             tally.throttles += 1
