@@ -9,20 +9,24 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import anyio
+import httpx
 import pytest
 import trustme
 from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jina_rerank import RateLimit
+from jina_rerank import RateLimit, RerankClient, RerankError
 from jina_rerank._stack.limit_store import LimitStore, Permit
 from jina_rerank.shared import RedisLimits
 from jina_rerank.shared._account import Account
@@ -30,6 +34,7 @@ from jina_rerank.shared._exchange import SCRIPT, Answer
 
 from .processes import LONGEST_SECONDS, run
 from .redis_server import BINARY, RedisServer
+from .servers import answer_body
 
 pytestmark = pytest.mark.skipif(
     BINARY is None and not os.environ.get("CI"),
@@ -549,7 +554,7 @@ async def test_node_of_a_cluster_names_the_one_to_ask(server: RedisServer, scope
 PROGRAM = """
 import anyio, math, sys
 from dataclasses import replace
-from jina_rerank import RateLimit
+from jina_rerank import RateLimit, RerankClient, RerankError
 from jina_rerank.shared import RedisLimits
 limits = replace(RedisLimits.from_url(sys.argv[1], timeout=5), _lease=0.6)
 async def take(scope, *, count=1):
@@ -675,3 +680,92 @@ def test_invalid_url_is_told_without_its_password(url: str, message: str) -> Non
 def test_invalid_argument_is_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RedisLimits.from_url("redis://localhost", **wrong)  # type: ignore[arg-type]  # that is the point
+
+
+# Through a client
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that no other test has used."""
+    return f"jina_{uuid.uuid4().hex}"
+
+
+class Slots:
+    """A server that notes how many requests it has at once."""
+
+    def __init__(self) -> None:
+        self.in_flight = self.most = self.answered = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        await anyio.sleep(0.01)
+        self.in_flight -= 1
+        self.answered += 1
+        return httpx.Response(200, content=answer_body(1))
+
+    async def rank(self, calls: int, key: str, **options: Any) -> list[RerankError]:
+        """Rank with a client of this event loop's own; return the errors."""
+        errors = list[RerankError]()
+
+        async def call() -> None:
+            try:
+                await client.rerank("q", ["a"])
+            except RerankError as error:
+                errors.append(error)
+
+        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        async with RerankClient(key, http_client=http_client, **options) as client, anyio.create_task_group() as tasks:
+            for _ in range(calls):
+                tasks.start_soon(call)
+        return errors
+
+
+def test_clients_of_two_event_loops_share_the_slots_of_a_key(server: RedisServer, key: str) -> None:
+    slots = Slots()
+    options = {"shared_limits": limits_of(server.url), "rate_limit": RateLimit(concurrency=3)}
+    results = list[list[RerankError]]()
+    threads = [
+        threading.Thread(target=lambda: results.append(asyncio.run(slots.rank(15, key, **options)))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONGEST_SECONDS)
+    assert results == [[], []]
+    assert (slots.answered, slots.most) == (30, 3)
+
+
+@pytest.mark.anyio
+async def test_client_loses_nothing_while_the_store_is_down_and_keeps_to_its_share(
+    key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    slots = Slots()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        limits = limits_of(f"redis://127.0.0.1:{closed.getsockname()[1]}")
+        options: dict[str, Any] = {"shared_limits": limits, "rate_limit": RateLimit(concurrency=6)}
+        assert not await slots.rank(20, key, **options)
+    assert slots.answered == 20
+    assert slots.most <= 3
+    assert len(messages(caplog)) == 1
+
+
+@pytest.mark.anyio
+async def test_refusal_that_one_client_meets_is_known_to_the_others(server: RedisServer, key: str) -> None:
+    refused = [
+        httpx.Response(429, json={"detail": "2/2 concurrent requests", "code": "RATE_CONCURRENCY_LIMIT_EXCEEDED"})
+    ]
+    slots = Slots()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return refused.pop() if refused else await slots(request)
+
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    options: dict[str, Any] = {"shared_limits": limits_of(server.url)}
+    async with RerankClient(key, http_client=http_client, **options) as client:
+        response = await client.rerank("q", ["a"])
+        assert response.attempts == 2
+        assert not await slots.rank(10, key, **options)
+    assert slots.most <= 2
