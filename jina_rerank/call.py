@@ -7,9 +7,9 @@ from typing import Any, Generic, TypeVar
 
 from ._narrow import is_mapping, is_sequence
 from .catalog import find_model
-from .documents import Document, Query, is_image, not_blank, wire_documents, wire_query
+from .documents import Document, Query, is_image, listed, not_blank, wire_documents, wire_query
 from .errors import InvalidRequestError
-from .models import RerankRequest, RerankResponse, build_request, listed
+from .models import RerankRequest, RerankResponse, build_request
 from .options import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
 from .results import Results
 from .wire import Ranking, WireRequest

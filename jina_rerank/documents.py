@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar, ca
 
 from pydantic import BaseModel, field_validator
 
-from ._narrow import is_mapping
+from ._narrow import is_iterable, is_mapping, is_sequence
 from .errors import InvalidRequestError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -95,6 +96,37 @@ class SequenceNotStr(Protocol[T_co]):
 
 Query: TypeAlias = str | TextDocument | ImageDocument
 """Every form in which a query can be given."""
+
+
+SINGLE: Final = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
+"""What is one thing, and no sequence of things, though it can be iterated over."""
+
+
+def listed(documents: object) -> tuple[Any, ...]:
+    """The documents, taken once.
+
+    Raises:
+        InvalidRequestError: They are no sequence of documents, but one text, one mapping, a table, a set, or nothing of
+            the kind.
+    """
+    expected, kind = "documents: expected a sequence of documents, got", type(documents).__name__
+    if isinstance(documents, SINGLE):
+        raise InvalidRequestError(f"{expected} one {kind}; put it in a list")
+    if isinstance(documents, AbstractSet | MappingView):
+        raise InvalidRequestError(f"{expected} {kind}; make a list of it, whose positions stay what they are")
+    if _is_table(documents):
+        raise InvalidRequestError(
+            f'{expected} a {kind}, which iterates over its column names; pass one column: df["text"].tolist()'
+        )
+    if is_iterable(documents):
+        return tuple(documents)
+    raise InvalidRequestError(f"{expected} {kind}")
+
+
+def _is_table(documents: object) -> bool:
+    """Return whether it is a DataFrame, of whichever library: what has columns as data, and is no plain sequence."""
+    columns = getattr(documents, "columns", None)
+    return columns is not None and not callable(columns) and not is_sequence(documents)
 
 
 def wire_documents(documents: Sequence[object], *, way_out: str = _OWN_OBJECTS) -> list[WireDocument]:

@@ -1,8 +1,7 @@
 """What goes into a call and what comes out: the request, and the response generic in the caller's documents."""
 
 import sys
-from collections.abc import Iterator, Mapping, MappingView, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 
@@ -16,8 +15,8 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from ._narrow import PositiveInteger, is_iterable, is_mapping, is_sequence
-from .documents import Document, ImageDocument, Query, TextDocument, wire_documents, wire_query
+from ._narrow import PositiveInteger, is_mapping
+from .documents import Document, ImageDocument, Query, TextDocument, listed, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
 from .results import RerankResult
 
@@ -46,35 +45,6 @@ _WAYS_OUT: Final = {
 _GIVE_KEY_TO_MANY: Final = (
     "for objects of your own give rerank_many mappings with the fields of a RerankRequest, and key=, as in sorted(key=)"
 )
-
-_SINGLE: Final = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
-
-
-def listed(documents: object) -> tuple[Any, ...]:
-    """The documents, taken once.
-
-    Raises:
-        InvalidRequestError: They are no sequence of documents, but one text, one mapping, a table, a set, or nothing of
-            the kind.
-    """
-    expected, kind = "documents: expected a sequence of documents, got", type(documents).__name__
-    if isinstance(documents, _SINGLE):
-        raise InvalidRequestError(f"{expected} one {kind}; put it in a list")
-    if isinstance(documents, AbstractSet | MappingView):
-        raise InvalidRequestError(f"{expected} {kind}; make a list of it, whose positions stay what they are")
-    if _is_table(documents):
-        raise InvalidRequestError(
-            f'{expected} a {kind}, which iterates over its column names; pass one column: df["text"].tolist()'
-        )
-    if is_iterable(documents):
-        return tuple(documents)
-    raise InvalidRequestError(f"{expected} {kind}")
-
-
-def _is_table(documents: object) -> bool:
-    """Return whether it is a DataFrame, of whichever library: what has columns as data, and is no plain sequence."""
-    columns = getattr(documents, "columns", None)
-    return columns is not None and not callable(columns) and not is_sequence(documents)
 
 
 class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):

@@ -1,19 +1,18 @@
 """What rerank_many returns: outcomes to iterate over, awaited or blocking."""
 
 import weakref
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio.lowlevel
-from pydantic import BaseModel
 
 from ._background import background
 from ._stack.connections import CLOSING_SECONDS
 from .batch import Batch
 from .call import check_key
 from .core import Core
-from .documents import Document
+from .documents import SINGLE, Document
 from .errors import InvalidRequestError
 from .models import AnyRequest, BatchProgress, RerankOutcome, T
 from .options import Options, as_count, check_flag
@@ -242,12 +241,9 @@ def _workers(max_concurrency: object, options: Options) -> int:
     return min(stated, default=DEFAULT_WORKERS)
 
 
-_SINGLE: Final = (str, bytes, bytearray, Mapping, BaseModel)
-
-
 def _check_requests(requests: object, *kinds: type) -> None:
     kind = type(requests).__name__
-    if isinstance(requests, _SINGLE):
+    if isinstance(requests, SINGLE):
         raise InvalidRequestError(f"requests: expected an iterable of RerankRequest, got one {kind}; put it in a list")
     if not isinstance(requests, kinds):
         way_out = "; RerankClient takes it" if isinstance(requests, AsyncIterable) else ""

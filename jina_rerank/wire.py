@@ -17,9 +17,6 @@ from .documents import WireDocument
 from .errors import InvalidRequestError, RerankError, ResponseFormatError
 from .models import Strategy, Usage
 
-SCORER_HEADER: Final = "x-jina-emulator-scorer"
-"""The header in which an emulator names what has scored in a model's place."""
-
 
 @dataclass(slots=True)
 class Tally:

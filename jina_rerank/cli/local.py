@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..emulator import LexicalScorer, Scorer
-from ..emulator.scorers import as_scorer
+from ..emulator.scorers import SCORER_HEADER, as_scorer
 from ..models import RerankResponse
-from ..wire import SCORER_HEADER
 from .failures import CommandError, needing
 
 LOCAL_KEY: Final = "jina_local"

@@ -26,7 +26,7 @@ from .latency import Latency
 from .limits import Account
 from .log import Entry, RequestLog
 from .ranking import Reading, answer, rank, read, refuse_images, refuse_unsupported
-from .scorers import ScoreFunction, Scorer, as_scorer
+from .scorers import SCORER_HEADER, ScoreFunction, Scorer, as_scorer
 from .scoring import embed, run, score, suited
 
 _LOG = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class _Emulator:
         account = self._accounts[entry.account]
         with account.request(reading.total_tokens, anyio.current_time()):
             scorer = await self._run(partial(suited, self._scorer, reading.query, reading.documents))
-            headers = account.remaining() | {"x-jina-emulator-scorer": scorer.name}
+            headers = account.remaining() | {SCORER_HEADER: scorer.name}
             await anyio.sleep(self._latency.draw())
             scores = await self._score(scorer, reading, model)
             ranking = await self._run(partial(rank, scores, len(reading.documents), body))

@@ -14,6 +14,9 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 from .steps import Steps, finish
 from .tokens import count_tokens, is_cjk, truncate, words
 
+SCORER_HEADER: Final = "x-jina-emulator-scorer"
+"""The header in which the emulator names what has scored in a model's place."""
+
 Scores: TypeAlias = Iterable[float] | Awaitable[Iterable[float]]
 """What a scorer gives: numbers or, if it does not block, an awaitable of them."""
 

@@ -9,11 +9,11 @@ import anyio
 from .._background import background
 from ..catalog import find_model
 from ..client import RerankClient
+from ..emulator.scorers import SCORER_HEADER
 from ..errors import RerankError
 from ..models import RerankResponse
 from ..results import Results
 from ..sync import SyncRerankClient
-from ..wire import SCORER_HEADER
 from .topics import Passage, Topic
 
 Ranking = RerankResponse[Passage]

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from .._narrow import is_array, is_object
 from .._redaction import Redactor
+from ..emulator.scorers import SCORER_HEADER
 
 _SCRUBBED: Final = "SCRUBBED"
 _KEY: Final = re.compile(r"jina_[A-Za-z0-9_-]{16,}")
 """The keys of the hosted API begin so."""
 _LONGEST_VALUE: Final = 80  # characters, in what a failed test shows
 
-_KEPT_HEADERS: Final = ("content-type", "retry-after", "x-request-id", "x-jina-emulator-scorer")
+_KEPT_HEADERS: Final = ("content-type", "retry-after", "x-request-id", SCORER_HEADER)
 """A list of what is kept, since nobody can list all that might be secret."""
 
 
