@@ -15,7 +15,7 @@ ENGINES := .venv-engines/.installed
 HF := .venv-hf/.installed
 FUZZER := .venv-atheris/.installed
 
-.PHONY: help demo test check fmt fuzz atheris smoke bench soak soak-bulk engines hf clean
+.PHONY: help demo test check fmt fuzz atheris smoke bench simulate soak soak-bulk engines hf clean
 
 help:
 	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
@@ -24,6 +24,7 @@ help:
 	@echo "make fuzz    the codec under 200,000 examples; takes a quarter of an hour"
 	@echo "make smoke   the tests marked smoke, on every Python found and on the lowest dependencies, against the wheel"
 	@echo "make bench   speed beside other clients, into docs/benchmarks.md; BENCH=quick is a rough run, into build/"
+	@echo "make simulate  the rate limiter against servers with limits of any kind: a table, and docs/limits.svg"
 	@echo "make fmt     format the code"
 	@echo "make soak    threads and tasks against a faulty server for a minute, all accounted for; SOAK=1h is longer"
 	@echo "make soak-bulk  100,000 requests through rerank_many, and a plot of the memory they take"
@@ -67,6 +68,13 @@ $(FUZZER): pyproject.toml $(INSTALLED)
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-atheris
 	$(BIN)/uv pip install --quiet --python .venv-atheris/bin/python --editable . --group atheris
 	@touch $@
+
+PLOTTED := "8 at once, 600 calls" "5% at random, 600 calls" "10 s of 429" "50, 2, 50"
+
+simulate: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group plot
+	$(BIN)/python -m tests.simulation
+	$(BIN)/python -m tests.simulation --seeds 1 --plot docs/limits.svg $(PLOTTED)
 
 soak: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group plot

@@ -1,4 +1,4 @@
-"""Cancellation around the governor, on asyncio, uvloop and trio: no slot is lost, and nobody waits for ever."""
+"""Cancellation around the rate limiter, on asyncio, uvloop and trio: no slot is lost, and nobody waits for ever."""
 
 import random
 from typing import Any

@@ -14,7 +14,7 @@ from . import Send
 def with_retry(send: Send, policy: RetryPolicy, quota: RetryQuota | None) -> Send:
     """Sends again what failed, as `policy` decides, while there is `quota`, unless the wait would outlast the deadline.
 
-    A 429 is sent again at once, and is no failed attempt: the governor makes it wait.
+    A 429 is sent again at once, and is no failed attempt: the rate limiter makes it wait.
     """
 
     async def send_with_retry(request: WireRequest) -> Ranking:
