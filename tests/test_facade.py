@@ -180,6 +180,19 @@ def test_a_hook_that_calls_back_is_refused_and_not_stuck() -> None:
         client.rerank("q", ["a"])
 
 
+@pytest.mark.parametrize("error", [RuntimeError("database shutdown"), asyncio.CancelledError("of a hook")], ids=repr)
+def test_hook_that_fails_at_no_exit_is_heard_as_it_is(error: BaseException) -> None:
+    async def hook(request: httpx.Request) -> None:
+        raise error
+
+    def make() -> httpx.AsyncClient:
+        return httpx.AsyncClient(event_hooks={"request": [hook]})
+
+    client = SyncRerankClient(base_url="http://127.0.0.1:9", http_client=make)
+    with client, pytest.raises(type(error), match=str(error)):
+        client.rerank("q", ["a"])
+
+
 def test_a_hook_that_blocks_the_loop_does_not_block_the_caller_for_ever() -> None:
     release = threading.Event()
 

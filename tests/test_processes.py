@@ -1,5 +1,6 @@
 """Whole processes: exit, Ctrl-C, many event loops, and a notebook."""
 
+import os
 import signal
 import sys
 import threading
@@ -63,6 +64,25 @@ def test_a_first_call_while_the_interpreter_exits_is_made_or_refused(raw_server:
     out, err, code_ = run(HEAD + code, raw_server.url.replace("127.0.0.1", host))
     assert out in ("['b', 'a']", "the interpreter exits, and the call cannot be carried out any more")
     assert (err, code_) == ("", 0)
+
+
+AT_THE_END = """
+class Buffer:
+    def __init__(self):
+        self.client = SyncRerankClient(base_url=url, deadline=5)
+        {first}
+    def __del__(self):
+        try: self.client.rerank('q', ['a', 'b'])
+        except RerankError as error: print(type(error).__name__, error.message)
+buffer = Buffer()
+"""
+
+
+@pytest.mark.parametrize("first", ["self.client.rerank('q', ['a', 'b'])", "pass"], ids=["used", "never used"])
+def test_call_in_a_finalizer_at_exit_raises_client_closed_error(raw_server: RawServer, first: str) -> None:
+    raw_server.plays = [GOOD]
+    said = "ClientClosedError the interpreter exits, and the call cannot be carried out any more"
+    assert run(HEAD + AT_THE_END.format(first=first), raw_server.url) == (said, "", 0)
 
 
 IN_FLIGHT = {
@@ -265,6 +285,81 @@ def test_interrupts_at_any_moment_are_interrupts_and_nothing_breaks(raw_server: 
     out, _, code = run(HEAD + INTERRUPTED, raw_server.url)
     # stderr is Python's own: it tells there of interrupts that met a finalizer, where nothing can be raised.
     assert (out, code) == ("['KeyboardInterrupt'] ['b', 'a']", 0)
+
+
+HANDLER_DURING_THE_FIRST_CALL = """
+import os, signal, threading
+client = SyncRerankClient(base_url=url)
+def call(*_):
+    client.rerank('q', ['a', 'b'])
+signal.signal(signal.SIGALRM, call)
+codes = set()
+for number in range(40):
+    pid = os.fork()
+    if pid == 0:
+        threading.Timer(10, os._exit, [1]).start()  # ends a process that hangs
+        signal.setitimer(signal.ITIMER_REAL, number // 2 * 1e-4 + 1e-5)
+        if number % 2:
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+        else:
+            call()
+        loops = sum(thread.name == 'jina-rerank' for thread in threading.enumerate())
+        os._exit(0 if loops == 1 else 2)
+    codes.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(codes)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each first call needs a process, which is forked")
+@pytest.mark.usefixtures("no_coverage_in_programs")
+def test_signal_handler_that_calls_during_the_first_call_gets_its_answer(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    ignored = ("-W", "ignore:.*fork.*:DeprecationWarning")
+    with start(HEAD + HANDLER_DURING_THE_FIRST_CALL, raw_server.url, *ignored) as process:
+        out, err = process.communicate(timeout=LONGEST_SECONDS * 3)
+    assert (out.strip(), err) == ("{0}", "")
+
+
+NO_SOCKETS = """
+import socket
+def guard(*_, **__): raise RuntimeError('no sockets here')
+real, socket.socket.__init__ = socket.socket.__init__, guard
+client = SyncRerankClient(base_url=url)
+try: client.rerank('q', ['a', 'b'])
+except APIConnectionError as error: print(error.message)
+socket.socket.__init__ = real
+print(client.rerank('q', ['a', 'b']).documents)
+"""
+
+
+def test_background_loop_that_cannot_start_is_a_connection_error(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    out, _, code = run(HEAD + NO_SOCKETS, raw_server.url)  # on stderr Python complains of asyncio's half-made loop
+    said = "the background event loop cannot be started: RuntimeError: no sockets here"
+    assert (out.split("\n"), code) == ([said, "['b', 'a']"], 0)
+
+
+FINALIZER_ON_THE_LOOP = """
+import asyncio, gc, httpx, logging
+logging.disable()  # of what says that the call blocks the loop
+class Buffer:
+    def __init__(self, client): self.client, self.me = client, self
+    def __del__(self):
+        try: self.client.rerank('q', ['a', 'b'])
+        except RerankError as error: print(type(error).__name__)
+async def collect(request): gc.collect()
+def make(): return httpx.AsyncClient(event_hooks={'request': [collect]})
+gc.disable()
+Buffer(SyncRerankClient(base_url=url))
+print(SyncRerankClient(base_url=url, http_client=make).rerank('q', ['a', 'b']).documents)
+"""
+
+
+def test_call_in_a_finalizer_on_the_loop_is_refused_and_disturbs_nobody(raw_server: RawServer) -> None:
+    raw_server.plays = [GOOD]
+    assert run(HEAD + FINALIZER_ON_THE_LOOP, raw_server.url) == ("ConfigurationError\n['b', 'a']", "", 0)
 
 
 HOOK_THAT_EXITS = """
