@@ -21,7 +21,7 @@ def main() -> None:
     first = []
     for scenario in chosen:
         began = time.perf_counter()
-        outcomes = [run(scenario, seed) for seed in range(options.seeds)]
+        outcomes = [run(scenario, seed, watched=bool(options.plot)) for seed in range(options.seeds)]
         first.append((scenario, outcomes[0]))
         seconds = statistics.median(outcome.seconds for outcome in outcomes)
         refused = statistics.median(outcome.refused for outcome in outcomes)

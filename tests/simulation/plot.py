@@ -1,4 +1,4 @@
-"""Plots what a rate limiter does: requests in flight, and those refused, over time."""
+"""Plots what a rate limiter does: requests in flight, allowed, refused and waiting, over time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +20,14 @@ def plot(path: Path, runs: Sequence[tuple[Scenario, Outcome]]) -> None:
         assert outcome.server is not None
         arrivals = outcome.server.arrivals
         panel.plot([time for time, _, _ in arrivals], [n for _, _, n in arrivals], linewidth=0.8, label="in flight")
+        times = [time for time, _ in outcome.samples]
+        allowed = [status.allowed_in_flight for _, status in outcome.samples]
+        panel.plot(times, allowed, drawstyle="steps-post", linewidth=0.8, label="allowed")
+        queue = panel.twinx()
+        queue.fill_between(
+            times, [status.waiting for _, status in outcome.samples], alpha=0.15, color="gray", linewidth=0
+        )
+        queue.set_ylabel("waiting")
         refused = [(time, n) for time, admitted, n in arrivals if not admitted]
         panel.plot([time for time, _ in refused], [n for _, n in refused], "x", markersize=4, label="refused")
         title = f"{scenario.name}: {outcome.done} answered, {outcome.refused} refused, {outcome.seconds:.1f} s"

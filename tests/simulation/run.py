@@ -12,8 +12,11 @@ import httpx
 from trio.testing import MockClock
 
 from jina_rerank import RerankClient, RerankError
+from jina_rerank.limits import RateLimitStatus
 
 from .server import SimulatedServer
+
+_SAMPLE_SECONDS = 0.02
 
 
 @dataclass
@@ -25,6 +28,8 @@ class Outcome:
     done: int = 0
     failed: Counter[str] = field(default_factory=Counter[str])
     server: SimulatedServer | None = None
+    samples: list[tuple[float, RateLimitStatus]] = field(default_factory=list[tuple[float, RateLimitStatus]])
+    """What the client has shown of its limits, over time."""
 
     @property
     def sent(self) -> int:
@@ -81,17 +86,27 @@ async def client_of(transport: httpx.AsyncBaseTransport, **options: Any) -> Asyn
         yield c
 
 
-def run(scenario: Any, seed: int) -> Outcome:
-    """One run of a scenario, from a seed."""
+async def _watch(client: RerankClient, outcome: Outcome) -> None:
+    assert outcome.server
+    while True:
+        outcome.samples.append((outcome.server.now, client.limits))
+        await anyio.sleep(_SAMPLE_SECONDS)
+
+
+def run(scenario: Any, seed: int, *, watched: bool = False) -> Outcome:
+    """One run of a scenario, from a seed; `watched` takes samples of the client's limits."""
 
     async def main() -> Outcome:
         random.seed(seed)
         outcome = Outcome()
         start = anyio.current_time()
         outcome.server = SimulatedServer(scenario.limits(random.Random(seed)), scenario.latency, start)
-        async with client_of(outcome.server, **scenario.options) as client:
+        async with client_of(outcome.server, **scenario.options) as client, anyio.create_task_group() as tasks:
+            if watched:
+                tasks.start_soon(_watch, client, outcome)
             with anyio.move_on_after(3600):
                 await scenario.way(client, scenario.calls, outcome)
+            tasks.cancel_scope.cancel()
         outcome.seconds = anyio.current_time() - start
         return outcome
 
