@@ -608,7 +608,7 @@ async def test_limits_of_a_client_show_what_is_used_allowed_and_waited_for() -> 
         status = client.limits
         assert (status.in_flight, status.concurrency, status.waiting) == (2, 2, 4)
         assert (status.requests.used, status.requests.limit) == (6, 100)
-        assert 33 <= status.requests.held_by_others <= 36
+        assert 33 <= status.requests.held_by_others <= 38
         assert status.tokens.limit is None
 
 

@@ -15,6 +15,8 @@ from .rate_limit_errors import Kind, parse_rate_limit
 from .sliding_window import SlidingWindow
 from .waiter import Shortage, Waiter
 
+_DEADLINE_MARGIN: Final = 0.9
+"""Seconds by which a request is sent earlier if its call would end otherwise: most of the second for latency."""
 _MAX_PAUSE: Final = 3600.0
 _NOTHING: Final[Mapping[Kind, int]] = {}
 
@@ -72,8 +74,10 @@ class RateLimiter:
 
     def enter(self, waiter: Waiter, now: float) -> bool:
         """Send a request at once, if nobody waits and there is room."""
+        if self._queue:
+            return False
         self.concurrency.expire(now)
-        if self._queue or max(self._window_at(waiter, now), self.concurrency.slot_at(self.in_flight)) > now:
+        if self.concurrency.slot_at(self.in_flight) > now or self._window_at(waiter, now) > now:
             return False
         self._send(waiter, now)
         return True
@@ -166,17 +170,20 @@ class RateLimiter:
             if waiter.estimated is not None:
                 self._token_estimator.observe(waiter.estimated, tokens)
         self.concurrency.succeeded(waiter.position, waiter.number, now - waiter.sent_at, now)
-        billed = waiter.tokens_planned + difference
-        for window, use, amount, more, left in (
-            (self.requests, waiter.requests_use, 1, 0, remaining.get("requests")),
-            (self.tokens, waiter.tokens_use, billed, difference, remaining.get("tokens")),
+        for window, use, amount, more in (
+            (self.requests, waiter.requests_use, 1, 0),
+            (self.tokens, waiter.tokens_use, waiter.tokens_planned + difference, difference),
         ):
-            if use is not None:
+            if use is None:
+                continue
+            if more:
                 window.correct(use, more)
+            if waiter.probes or window.in_slow_start:
                 window.accepted(amount, waiter.sent_at, now, probe=window in waiter.probes)
-                if left is not None:
-                    others = (waiter.position - 1) * amount
-                    window.observe_remaining(left, use, now, difference=more, in_flight=others, sent_at=waiter.sent_at)
+            left = remaining.get("requests" if window is self.requests else "tokens") if remaining else None
+            if left is not None:
+                others = (waiter.position - 1) * amount
+                window.observe_remaining(left, use, now, difference=more, in_flight=others, sent_at=waiter.sent_at)
         waiter.probes = ()
         self._leave(waiter, now)
 
@@ -239,19 +246,21 @@ class RateLimiter:
 
     def _window_at(self, waiter: Waiter, now: float) -> float:
         """Return when the minute, and a pause, leave room."""
-        when = max(self._paused_until, self._paced_until)
+        when = -math.inf
         if self.requests.is_limited:
-            when = max(when, self.requests.fits_at(1, now))
+            when = self.requests.fits_at(1, now)
         if self.tokens.is_limited:
             when = max(when, self.tokens.fits_at(self.planned(waiter), now))
-        return when
+        if when > waiter.deadline:
+            when -= _DEADLINE_MARGIN
+        return max(when, self._paused_until, self._paced_until)
 
     def _blocked_until(self, waiter: Waiter, now: float) -> float:
         """Return the time before which there is certainly no room, whatever others do."""
-        when = max(self._paused_until, self.requests.full_until(1, now))
+        when = self.requests.full_until(1, now)
         if self.tokens.is_limited:
             when = max(when, self.tokens.full_until(self.planned(waiter), now))
-        return when
+        return max(when - _DEADLINE_MARGIN, self._paused_until)
 
     def _give_way(self, waiter: Waiter, now: float) -> bool:
         if waiter.is_late or len(self._queue) == 1 or waiter.deadline - now >= self._latency.upper_bound:
@@ -269,13 +278,13 @@ class RateLimiter:
         waiter.state, waiter.sent_at = "sent", now
         if self.tokens.is_limited:
             waiter.tokens_planned = self.planned(waiter)
-        if self.requests.begin_probe(1, now):
+        if self.requests.is_limited and self.requests.begin_probe(1, now):
             waiter.probes += (self.requests,)
-        if self.tokens.begin_probe(waiter.tokens_planned, now):
+        if self.tokens.is_limited and self.tokens.begin_probe(waiter.tokens_planned, now):
             waiter.probes += (self.tokens,)
         waiter.requests_use = self.requests.add(now, 1)
         waiter.tokens_use = self.tokens.add(now, waiter.tokens_planned)
-        pace = self.requests.pace(now)
+        pace = self.requests.pace(now) if self.requests.is_limited else 0.0
         if pace:
             self._paced_until = now + pace * (0.75 + self._jitter() / 2)
         self.in_flight += 1
@@ -292,7 +301,8 @@ class RateLimiter:
             window.end_probe()
         waiter.state, waiter.probes = "done", ()
         self.in_flight -= 1
-        self.advance(now)
+        if self._queue:
+            self.advance(now)
 
 
 _ORDER: Final = attrgetter("order")

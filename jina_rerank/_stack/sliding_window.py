@@ -33,13 +33,11 @@ class Bucket:
 
 
 class Use(NamedTuple):
-    """What a request has used, and what had been used from here when it was sent, itself included."""
+    """What a request has used."""
 
     bucket: Bucket
-    within_window: int
-    """Within `WINDOW_SECONDS`."""
-    within_server_window: int
-    """Within `SERVER_WINDOW_SECONDS`."""
+    total: int
+    """All that had ever been used when it was sent, itself included."""
 
 
 class SlidingWindow:
@@ -65,9 +63,10 @@ class SlidingWindow:
         "_probe_at",
         "_probe_interval",
         "_probing",
-        "_slow_start",
         "_throttled_at",
+        "_total",
         "company_until",
+        "in_slow_start",
         "limit",
         "share",
         "used",
@@ -89,14 +88,16 @@ class SlidingWindow:
         self._probe_at = math.inf
         self._probe_interval = _PROBE_SECONDS
         self._probing = False
-        self._slow_start = False
+        self.in_slow_start: bool = False
+        """Whether a probe was accepted lately, so that each answer makes room for two requests more."""
         self._fills, self._filled_at = 0, -math.inf
+        self._total = 0
         self._buckets: deque[Bucket] = deque()
 
     @property
     def is_limited(self) -> bool:
         """Whether a limit is known."""
-        return min(self.limit, self.share) < math.inf
+        return self.limit < math.inf or self.share < math.inf
 
     def used_at(self, now: float) -> int:
         """Return the window's own use now."""
@@ -149,7 +150,8 @@ class SlidingWindow:
             self._buckets.append(bucket)
         bucket.amount += amount
         self.used += amount
-        return Use(bucket, self.used, self._recently_used(now))
+        self._total += amount
+        return Use(bucket, self._total)
 
     def correct(self, use: Use, difference: int) -> None:
         """Change what a request has used; what has expired stays as it was."""
@@ -157,6 +159,7 @@ class SlidingWindow:
         if self._buckets and bucket.expires_at >= self._buckets[0].expires_at:
             bucket.amount += difference
             self.used += difference
+            self._total += difference
 
     def expire(self, now: float) -> None:
         """Forget what does not count any more."""
@@ -197,10 +200,10 @@ class SlidingWindow:
         """Learn from an answer: a probe that is accepted begins a slow start."""
         if probe:
             self._probing = False
-            self._slow_start = True
+            self.in_slow_start = True
             self._probe_interval = _PROBE_SECONDS
             self._probe_at = now + _PROBE_SECONDS
-        if self._slow_start and sent_at >= self._observed_at:
+        if self.in_slow_start and sent_at >= self._observed_at:
             room = 2.0 * amount
             repaid = min(self._foreign, room)
             self._foreign -= repaid
@@ -222,20 +225,21 @@ class SlidingWindow:
         """
         if sent_at < self._throttled_at:
             return  # what the 429 has said is newer
+        sent_since = self._total - use.total - difference
         if not self._is_named:
-            inferred = remaining + min(self.used, use.within_server_window + difference - in_flight)
+            inferred = remaining + min(self.used, self._recently_used(now) - sent_since - in_flight)
             self.limit = min(self._configured, inferred if self.limit == math.inf else max(self.limit, inferred))
         # The server may have counted when it admitted the request, or when it answered. If what was sent meanwhile
         # explains the difference, nobody else is there.
         foreign = max(0.0, self.limit - remaining - self.used)
         growth = 0.0
         if foreign:
-            foreign = max(foreign, self.limit - remaining - use.within_window - difference)
+            foreign = max(foreign, self.limit - remaining - (self.used - sent_since))
             if now > self._observed_at > now - WINDOW_SECONDS and foreign > self._foreign + (not self._is_named):
                 growth = (foreign - self._foreign) / (now - self._observed_at)
                 self.meet_company(now)
         self._foreign, self._foreign_growth = foreign, (self._foreign_growth + growth) / 2
-        self._observed_at, self._slow_start = now, False
+        self._observed_at, self.in_slow_start = now, False
         self._probe_at = now + (self._probe_interval if self._foreign else _REVISIT_SECONDS)
 
     def throttled(
@@ -255,7 +259,7 @@ class SlidingWindow:
         self.limit = min(self._configured, max(1, counted) if limit is None else limit)
         self._is_named, self._throttled_at = limit is not None, now
         self._foreign = max(0.0, self.limit - amount - counted + 1)
-        self._observed_at, self._slow_start = now, False
+        self._observed_at, self.in_slow_start = now, False
         if probe:
             self._probing = False
             self._probe_interval = WINDOW_SECONDS
