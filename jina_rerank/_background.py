@@ -77,9 +77,9 @@ class BackgroundLoop:
     def stop(self) -> None:
         """At exit, cancel what is running, close its sockets and end the thread; wait for it a few seconds at most."""
         self._stopped = True
-        loop = self._open_loop()
-        if loop is not None:
-            loop.stop()
+        for loop in tuple(self._loops):  # more than one if Ctrl-C has interrupted a start
+            if loop.is_open:
+                loop.stop()
 
     def forget(self) -> None:
         """In a forked child: the thread is the parent's, and so are the loop's file descriptors."""
