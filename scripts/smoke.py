@@ -67,7 +67,7 @@ def passes(place: Path, wheel: Path, version: str, resolution: str) -> bool:
         python,
         "--resolution",
         resolution,
-        f"{wheel}[langchain]",
+        f"{wheel}[langchain,redis]",
         *groups["smoke"],
     )
     command = [python, "-m", "pytest", "-q", "-m", "smoke", "-p", "no:cacheprovider", "tests"]

@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from jina_rerank import ConfigurationError, RateLimit, RerankClient, RetryPolicy, SyncRerankClient
-from jina_rerank.shared import RedisLimits
 
 pytestmark = pytest.mark.smoke
 
@@ -39,7 +38,7 @@ WRONG: dict[str, list[Any]] = {
     "scoring": ["LISTWISE", True, b"listwise", ["listwise"]],
     "hedge_after": SECONDS,
     "fallback": ["none", True, 1],
-    "shared_limits": ["redis://localhost", 3, True, RedisLimits],
+    "shared_limits": ["redis://localhost", 3, True, open],
     "headers": ["x-a: 1", [("x-a", "1")], {"x-a": 1}, {1: "x-a"}, {"x-a": None}],
     "proxy": [3, True, b"http://localhost:1", ""],
     "verify": [0, 1, None, b"/etc/ssl", ssl.SSLContext],

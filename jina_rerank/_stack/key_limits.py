@@ -139,7 +139,9 @@ def key_limits(endpoint: Endpoint, shared: SharedLimits | None, stated: RateLimi
     place = (os.getpid(), current_token(), origin, endpoint.api_key)
     found = _limits.get(place)
     if found is None or not found.clients:
-        doubling = HOSTED_DOUBLING_SECONDS if endpoint.hosted else OWN_DOUBLING_SECONDS
+        # Where limits are shared there are limits: the server is no machine of one's own to be opened wide.
+        is_careful = endpoint.hosted or shared is not None
+        doubling = HOSTED_DOUBLING_SECONDS if is_careful else OWN_DOUBLING_SECONDS
         found = _limits[place] = KeyLimits(RateLimiter(doubling))
     found.clients += 1
     if shared is not None and found.store is None:
