@@ -753,6 +753,29 @@ async def test_client_loses_nothing_while_the_store_is_down_and_keeps_to_its_sha
 
 
 @pytest.mark.anyio
+async def test_refusals_while_the_store_is_down_teach_the_client_itself(key: str) -> None:
+    slots, refused = Slots(), 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal refused
+        if slots.in_flight:
+            refused += 1
+            return httpx.Response(429, json={"detail": "Limit exceeded: 1/1 concurrent requests"})
+        return await slots(request)
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        limits = limits_of(f"redis://127.0.0.1:{closed.getsockname()[1]}")
+        http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+        client = RerankClient(key, http_client=http_client, shared_limits=limits)
+        async with client, anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(client.rerank, "q", ["a"])
+    assert slots.answered == 30
+    assert refused <= 10
+
+
+@pytest.mark.anyio
 async def test_refusal_that_one_client_meets_is_known_to_the_others(server: RedisServer, key: str) -> None:
     refused = [
         httpx.Response(429, json={"detail": "2/2 concurrent requests", "code": "RATE_CONCURRENCY_LIMIT_EXCEEDED"})

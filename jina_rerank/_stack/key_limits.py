@@ -68,7 +68,9 @@ class KeyLimits:
             remaining = permit.tokens if kind == "tokens" else 0
             self.store.learn(kind, limit, remaining=remaining, pause=error.retry_after or 0.0)
             self.store.release(permit, counted=False)
-        everybody = self.limiter.throttled(waiter, now, error, is_shared=self.store is not None)
+        # A permit of its own shows that the store did not answer: then the limiter learns what it otherwise would not.
+        is_shared = permit is not None and not permit.local
+        everybody = self.limiter.throttled(waiter, now, error, is_shared=is_shared)
         after = self.limiter.concurrency.value
         if after < before:
             self._level_before = max(self._level_before, before)
