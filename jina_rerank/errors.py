@@ -128,25 +128,25 @@ class ClientClosedError(RerankError):
 class DeadlineExceededError(RerankError, TimeoutError):
     """The call's `deadline` passed. If an attempt had failed before, the message says how."""
 
-    hint = "Allow more time with deadline=, or find out with `jina-rerank doctor` what is slow."
+    hint: str | None = "Allow more time with deadline=, or find out with `jina-rerank doctor` what is slow."
 
 
 class APIConnectionError(RerankError):
     """The request could not be sent, or the answer did not arrive whole."""
 
-    hint = "`jina-rerank doctor` looks for what is in the way: the name, a proxy, a certificate."
+    hint: str | None = "`jina-rerank doctor` looks for what is in the way: the name, a proxy, a certificate."
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """One attempt took longer than the client's `timeout`."""
 
-    hint = "Allow more time with timeout=, or send fewer or shorter documents."
+    hint: str | None = "Allow more time with timeout=, or send fewer or shorter documents."
 
 
 class ResponseFormatError(RerankError):
     """The server answered with something that is not a valid rerank answer, and no guess was made."""
 
-    hint = "Is there a rerank server at base_url? `jina-rerank doctor` asks it."
+    hint: str | None = "Is there a rerank server at base_url? `jina-rerank doctor` asks it."
 
 
 class APIStatusError(RerankError):
@@ -160,13 +160,13 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """401: the key is missing, malformed or unknown."""
 
-    hint = "Look at JINA_API_KEY, or api_key=: is the key whole, and still valid?"
+    hint: str | None = "Look at JINA_API_KEY, or api_key=: is the key whole, and still valid?"
 
 
 class InsufficientBalanceError(APIStatusError):
     """402, or `AUTHZ_INSUFFICIENT_BALANCE` under any status: the key has no tokens left."""
 
-    hint = "Top up the balance of the key, or use another: https://jina.ai/api-dashboard/key-manager"
+    hint: str | None = "Top up the balance of the key, or use another: https://jina.ai/api-dashboard/key-manager"
 
 
 class PermissionDeniedError(APIStatusError):
@@ -176,13 +176,13 @@ class PermissionDeniedError(APIStatusError):
 class NotFoundError(APIStatusError):
     """404: no such endpoint; look at base_url."""
 
-    hint = "Look at base_url: it is a server, or the full URL of its rerank route."
+    hint: str | None = "Look at base_url: it is a server, or the full URL of its rerank route."
 
 
 class RequestTooLargeError(APIStatusError):
     """413: the server does not take a body of this size."""
 
-    hint = "Send fewer documents in one request with max_documents=, or shorter ones."
+    hint: str | None = "Send fewer documents in one request with max_documents=, or shorter ones."
 
 
 class UnprocessableEntityError(APIStatusError):
@@ -192,10 +192,10 @@ class UnprocessableEntityError(APIStatusError):
 class RateLimitError(APIStatusError):
     """429: too many requests, tokens or concurrent requests."""
 
-    hint = "Let calls wait longer with deadline=, or say with rate_limit= what the key may do."
+    hint: str | None = "Let calls wait longer with deadline=, or say with rate_limit= what the key may do."
 
 
 class ServerError(APIStatusError):
     """500 and above: the server, or a proxy before it, failed."""
 
-    hint = "Try again later. If it lasts, ask for support, and quote the request_id."
+    hint: str | None = "Try again later. If it lasts, ask for support, and quote the request_id."

@@ -64,12 +64,12 @@ class SecretHeaders:
     __slots__ = ("httpx", "keyless", "redactor")
 
     def __init__(self, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
-        self.httpx = httpx.Headers(dict(headers))
+        self.httpx: httpx.Headers = httpx.Headers(dict(headers))
         if endpoint.api_key is not None:
             self.httpx["authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
-        self.keyless = None if "authorization" in self.httpx else endpoint.keyless
+        self.keyless: str | None = None if "authorization" in self.httpx else endpoint.keyless
         """Why no key is sent, and how to send one; None if one is sent, under whatever name."""
-        self.redactor = Redactor(value for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name))
+        self.redactor: Redactor = Redactor(value for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name))
         """Takes the key, and what else is secret here, out of what a server says."""
 
     def __repr__(self) -> str:
