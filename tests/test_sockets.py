@@ -253,8 +253,8 @@ async def test_answer_too_many_is_not_taken_for_the_next_one(place: str, size: i
             assert await anyio.to_thread.run_sync(sent.wait, 15)
             models += [(await client.rerank(query, ["a", "b"])).model for query in ("second", "third")]
     assert models == ["first", "second", "third"]
-    # To a proxy aiohttp keeps a connection that is opened for a request on a second try, and does not find it again.
-    assert server.connections == (3 if _road.get() == "aiohttp" and place == "proxy" and late else 2)
+    # Some versions of aiohttp do not find a connection to a proxy again if it was opened on a second try.
+    assert server.connections in ((2, 3) if _road.get() == "aiohttp" and place == "proxy" and late else (2,))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -49,15 +49,18 @@ class Lane(httpx.AsyncHTTPTransport):
                 vars(self._connection)["_request_lock"] = vars(connected)["_state_lock"] = _NO_LOCK
                 self._unlocked = connected
 
-    def is_reusable(self) -> bool:
-        """Whether it can carry another request: neither side has closed it, and no bytes have come behind an answer.
-
-        They would be taken for the next answer.
-        """
+    @property
+    def has_surplus(self) -> bool:
+        """Whether bytes have been read behind an answer, which would be taken for the next one."""
         if isinstance(self._connection, httpcore.AsyncHTTPConnection):
-            return self._connection.is_idle() and not self._connection.has_expired() and not _surplus(self._connection)
-        # The pool of a proxy looks for what has expired itself.
-        return not any(map(_surplus, self._connection.connections))
+            return bool(_surplus(self._connection))
+        return any(map(_surplus, self._connection.connections))
+
+    def is_reusable(self) -> bool:
+        """Whether it can carry another request: neither side has closed it, and nothing has come since the answer."""
+        if isinstance(self._connection, httpcore.AsyncHTTPConnection):
+            return self._connection.is_idle() and not self._connection.has_expired()
+        return True  # the pool of a proxy looks after that itself
 
 
 def _surplus(connection: object) -> bytes:
@@ -118,7 +121,7 @@ class Lanes:
         return self._open_lane()
 
     async def _give_back(self, lane: Lane) -> None:
-        if self._closed or len(self._free) >= MAX_IDLE_LANES or not lane.is_reusable():
+        if self._closed or len(self._free) >= MAX_IDLE_LANES or lane.has_surplus:
             await _close(lane)
             return
         lane.unlock()

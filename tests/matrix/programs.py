@@ -45,6 +45,7 @@ PROGRAMS: Final[Sequence[Row]] = (
             "test_processes.py::test_a_first_call_while_the_interpreter_exits_is_made_or_refused",
             "test_processes.py::test_a_call_in_flight_does_not_delay_the_exit",
             "test_processes.py::test_a_call_in_flight_in_a_thread_that_outlives_main_gets_its_answer",
+            "test_processes.py::test_call_in_a_finalizer_at_exit_raises_client_closed_error",
         ],
     ),
     Row(
@@ -87,12 +88,14 @@ PROGRAMS: Final[Sequence[Row]] = (
     ),
     Row(
         42,
-        "A sync call inside a running loop; from a worker thread; from a hook of our own loop",
-        "works; works; a clear error",
+        "A sync call inside a running loop; from a worker thread; from a hook of our own loop; in a signal handler",
+        "works; works; a clear error; works",
         tests=[
             "test_facade.py::test_under_a_running_loop_it_works_and_says_once_that_it_blocks",
             "test_facade.py::test_threads_share_a_client",
             "test_facade.py::test_a_hook_that_calls_back_is_refused_and_not_stuck",
+            "test_processes.py::test_signal_handler_that_calls_during_the_first_call_gets_its_answer",
+            "test_processes.py::test_call_in_a_finalizer_on_the_loop_is_refused_and_disturbs_nobody",
         ],
     ),
     Row(
@@ -122,6 +125,7 @@ PROGRAMS: Final[Sequence[Row]] = (
             "test_secrets.py::test_no_mechanism_logs_a_key_or_a_document",
             "test_secrets.py::test_langchain_shows_no_key_when_it_fails",
             "test_langchain.py::test_the_key_shows_nowhere",
+            "test_secrets.py::test_cancellation_in_flight_has_no_key_in_its_tracebacks",
         ],
     ),
     Row(
