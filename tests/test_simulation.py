@@ -100,17 +100,20 @@ async def test_four_programs_on_a_free_key_lose_nothing_and_none_starves(seed: i
 @pytest.mark.anyio
 async def test_second_program_beside_one_that_runs_for_long_gets_its_share() -> None:
     random.seed(1)
-    server, done = CountedKey(), list[float]()
+    server, done, served = CountedKey(), list[float](), list[float]()
     async with program(server, 1) as old, program(server, 2) as new, anyio.create_task_group() as tasks:
 
         async def work() -> None:
             while True:
-                await old.rerank("q", ["a", "b"])
+                await old.rerank("q", ["a", "b"], deadline=900)
+                served.append(anyio.current_time())
 
         for _ in range(10):
             tasks.start_soon(work)
         await anyio.sleep(600)
-        with anyio.move_on_after(300):
-            await gather(new.with_options(deadline=None), 1000, done)
+        joined = len(served)
+        with anyio.move_on_after(600):
+            await gather(new.with_options(deadline=900), 1000, done)
         tasks.cancel_scope.cancel()
-    assert len(done) >= 0.25 * 500
+    assert len(done) >= 0.2 * 1000
+    assert len(served) - joined >= 0.2 * 1000

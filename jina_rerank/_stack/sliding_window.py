@@ -14,7 +14,9 @@ _PROBE_SECONDS: Final = 3.0
 """Between two probes of a window that others have filled: one that becomes free is found within 3.5 s."""
 _COMPANY_SECONDS: Final = 10.0
 """How long others are taken to go on sending after their use has grown."""
-_STEADY_FILLS: Final = 4
+_MAX_STEADY_PACE: Final = 0.5
+"""Seconds between two requests of such a client at the most."""
+_STEADY_FILLS: Final = 2
 """Windows filled in a row by which a client is known to run for long."""
 _COMPANY_PROBE_SECONDS: Final = 20.0
 """Between two probes while others are known to send: what they use has not begun to expire."""
@@ -134,7 +136,7 @@ class SlidingWindow:
         if now < self.company_until:
             return 2 * WINDOW_SECONDS / self.limit
         is_steady = self._fills >= _STEADY_FILLS and now < self._filled_at + 2 * WINDOW_SECONDS
-        return WINDOW_SECONDS / self.limit / 2 if is_steady else 0.0
+        return min(_MAX_STEADY_PACE, WINDOW_SECONDS / self.limit / 2) if is_steady else 0.0
 
     def configure(self, limit: int) -> None:
         """Apply a limit that a caller states. Of several the lowest counts."""
