@@ -42,6 +42,8 @@ class Tally:
     """Whether the deadline begins only when the first request goes out, as in a batch that waits for its key."""
     begin: Callable[[], None] | None = None
     """Begins the deadline of a patient call; None once it has begun."""
+    extend: Callable[[float], None] | None = None
+    """Puts off the deadline of a patient call, by seconds; None once it was put off."""
 
 
 @dataclass(slots=True)

@@ -574,10 +574,19 @@ async def test_a_batch_on_a_free_key_loses_nothing_although_it_takes_longer_than
         for claim in claims()
     ]
     http_client, start = httpx.AsyncClient(transport=FreeKey()), anyio.current_time()
-    async with RerankClient("jina_key", http_client=http_client, deadline=65) as client:
+    async with RerankClient("jina_key", http_client=http_client, deadline=60) as client:
         outcomes = [outcome async for outcome in client.rerank_many(requests * 2)]
-    assert anyio.current_time() - start > 65
+    assert anyio.current_time() - start > 60
     assert [outcome.error for outcome in outcomes] == [None] * len(requests) * 2
+
+
+@pytest.mark.anyio
+async def test_request_of_a_batch_that_is_refused_without_end_fails_a_minute_after_its_deadline() -> None:
+    start = anyio.current_time()
+    async with client_of(Server(latency=0, at_once=0), deadline=10) as client:
+        outcomes = [outcome async for outcome in client.rerank_many([RerankRequest(query="q", documents=["a"])])]
+    assert isinstance(outcomes[0].error, RateLimitError)
+    assert 10 < anyio.current_time() - start <= 10 + 61
 
 
 @pytest.mark.anyio

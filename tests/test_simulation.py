@@ -105,7 +105,7 @@ async def test_second_program_beside_one_that_runs_for_long_gets_its_share() -> 
 
         async def work() -> None:
             while True:
-                await old.rerank("q", ["a", "b"], deadline=900)
+                await old.rerank("q", ["a", "b"])
                 served.append(anyio.current_time())
 
         for _ in range(10):
@@ -115,5 +115,5 @@ async def test_second_program_beside_one_that_runs_for_long_gets_its_share() -> 
         with anyio.move_on_after(600):
             await gather(new.with_options(deadline=900), 1000, done)
         tasks.cancel_scope.cancel()
-    assert len(done) >= 0.2 * 1000
-    assert len(served) - joined >= 0.2 * 1000
+    assert len(done) >= 0.3 * 1000
+    assert len(served) - joined >= 0.3 * 1000

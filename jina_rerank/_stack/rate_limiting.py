@@ -23,6 +23,7 @@ from .key_limits import KeyLimits, key_limits
 from .limit_store import Permit, SharedLimits
 from .rate_limit_errors import Kind
 from .rate_limiter import RateLimiter
+from .sliding_window import WINDOW_SECONDS
 from .waiter import Shortage, Waiter
 
 _MIN_BACKOFF: Final = 0.1
@@ -104,6 +105,11 @@ def with_rate_limit(
         except RateLimitError as error:
             now = anyio.current_time()
             tally.throttles += 1
+            if tally.extend is not None:
+                # A request of a batch that is refused may wait as long as a minute takes to be free again. Once only:
+                # a server that refuses without end holds no batch for ever.
+                tally.extend(WINDOW_SECONDS)
+                tally.extend = None
             if not limits.throttled(waiter, permit, now, error):
                 tally.backs_off_until = now + backoff.delay(tally.throttles, error, random.random())
             raise

@@ -33,6 +33,7 @@ def with_deadline(send: Send, connections: Connections, url: str) -> Send:
             if request.tally.patient:
                 scope.deadline = math.inf
                 request.tally.begin = lambda: setattr(scope, "deadline", anyio.current_time() + seconds)
+                request.tally.extend = lambda more: setattr(scope, "deadline", scope.deadline + more)
             state.calls.add(scope)
             try:
                 return await send(request)
