@@ -190,6 +190,9 @@ class AdaptiveLimit:
             self._next_at = now + (self._doubling_seconds or self._interval)
         if now < self.increases_at or self._queueing.is_undecided:
             return
+        if self._doubling_seconds is not None and self._is_late(self._doubling_seconds, now):
+            self._next_at = now + self._doubling_seconds
+            return
         better = self._queueing.better_level()
         if self.value >= self.named:
             if self._ceiling.try_more(now):
@@ -205,6 +208,10 @@ class AdaptiveLimit:
             self._calm_share = self._refusals.share
             self._step_answers = self._step_refusals = 0
             self._set(min(self.ceiling, math.floor(self.good) + self._step))
+
+    def _is_late(self, interval: float, now: float) -> bool:
+        """Whether the event loop was too busy to read a refusal that may be there; an answer refutes that."""
+        return now > self._next_at + interval / 2 and not self._queueing.has_samples
 
     def _keep_step(self, now: float) -> None:
         """Take the level for good: a round of answers has come with no more refusals than before."""

@@ -95,6 +95,11 @@ class QueueingDetector:
         self._sum, self._count = 0.0, 0
 
     @property
+    def has_samples(self) -> bool:
+        """Whether a request that was sent at the present level was answered."""
+        return self._count > 0
+
+    @property
     def is_undecided(self) -> bool:
         """Whether an earlier increase only queued, and there are too few answers to tell whether this one does."""
         return self.is_suspicious and self._before is not None and self._count < _FEWEST
