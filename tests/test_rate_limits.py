@@ -4,11 +4,12 @@ import json
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx
 import pytest
+import trio
 from trio.testing import MockClock
 
 from jina_rerank import (
@@ -599,6 +600,21 @@ async def test_a_batch_waits_longer_than_a_call_would() -> None:
         await client.rerank("the last of this minute", ["a"])
         with pytest.raises(RateLimitError, match="leave no room in time"):
             await client.rerank("q", ["a"])
+
+
+@pytest.mark.anyio
+async def test_opening_of_a_busy_event_loop_waits_for_the_refusals_that_it_has_not_read() -> None:
+    server = Server(latency=0.1, at_once=2, refusal=refused(2, 2, "concurrent requests"))
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        for _ in range(4):  # connecting, sending and reading keep the loop busy
+            await anyio.lowlevel.checkpoint()
+            cast(MockClock, trio.lowlevel.current_clock()).jump(0.001)
+        return await server(request)
+
+    async with client_of(answer, base_url="http://127.0.0.1") as client:
+        assert not await run_all(client, ["q"] * 60)
+    assert server.refused <= 10
 
 
 # What can be seen
