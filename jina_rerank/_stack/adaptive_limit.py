@@ -17,8 +17,8 @@ OPENING: Final = 2
 """Requests in flight at first: what a free key of the hosted API may have."""
 HOSTED_DOUBLING_SECONDS: Final = 0.1
 """Slow start of the hosted API, whose keys have limits."""
-OWN_DOUBLING_SECONDS: Final = 0.0025
-"""Slow start of a server of one's own: 100 in flight after 15 ms, unless it refuses within a round trip."""
+OWN_DOUBLING_SECONDS: Final = 0.004
+"""Slow start of a server of one's own: 100 in flight after 24 ms, unless it refuses within a round trip."""
 
 _DEFAULT_LATENCY: Final = 0.1
 """Seconds of an answer, before the first."""
@@ -211,7 +211,7 @@ class AdaptiveLimit:
 
     def _is_late(self, interval: float, now: float) -> bool:
         """Whether the event loop was too busy to read a refusal that may be there; an answer refutes that."""
-        return now > self._next_at + interval / 2 and not self._queueing.has_samples
+        return now > self._next_at + interval / 4 and not self._queueing.has_samples
 
     def _keep_step(self, now: float) -> None:
         """Take the level for good: a round of answers has come with no more refusals than before."""
