@@ -8,7 +8,7 @@ from typing import Any
 import daft
 from daft import DataType, Series
 
-from jina_rerank.bulk import Reranker
+from jina_rerank.bulk import BatchReranker
 from jina_rerank.emulator.scifact import claims
 
 COLUMNS = {
@@ -16,7 +16,7 @@ COLUMNS = {
     "scores": DataType.list(DataType.float64()),
     "error": DataType.string(),
 }
-reranker = Reranker(top_n=3)
+reranker = BatchReranker(top_n=3)
 
 
 @daft.func.batch(return_dtype=DataType.struct(COLUMNS), unnest=True, batch_size=20)

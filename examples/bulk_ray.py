@@ -9,7 +9,7 @@ from functools import partial
 import ray
 
 from jina_rerank import RateLimit, SyncRerankClient
-from jina_rerank.bulk import Reranker
+from jina_rerank.bulk import BatchReranker
 from jina_rerank.emulator.scifact import claims
 
 WORKERS = 2
@@ -20,7 +20,7 @@ ray.init(num_cpus=WORKERS, include_dashboard=False, logging_level="warning")
 table = ray.data.from_items(
     [{"claim": claim.text, "abstracts": [abstract.passage for abstract in claim.candidates]} for claim in claims()]
 ).map_batches(
-    Reranker,
+    BatchReranker,
     fn_constructor_args=(partial(SyncRerankClient, rate_limit=SHARE),),
     fn_constructor_kwargs={"query": "claim", "documents": "abstracts", "top_n": 3},
     compute=ray.data.ActorPoolStrategy(size=WORKERS),

@@ -3,6 +3,9 @@
 Await `RerankClient`, or call `SyncRerankClient`; everything raised is a `RerankError`.
 """
 
+from ._results import RerankResult
+from ._streams import RerankStream, SyncRerankStream
+from ._totals import Totals
 from ._version import __version__
 from .client import RerankClient
 from .documents import Document, ImageDocument, TextDocument
@@ -28,11 +31,8 @@ from .errors import (
 )
 from .limits import RateLimit
 from .models import BatchProgress, RerankOutcome, RerankRequest, RerankResponse, Usage
-from .results import RerankResult
 from .retry import RetryPolicy
-from .streams import RerankStream, SyncRerankStream
 from .sync import SyncRerankClient
-from .totals import Totals
 
 __all__ = [
     "APIConnectionError",

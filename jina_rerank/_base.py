@@ -4,12 +4,12 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from .core import Core
+from ._config import LocalOptions, OptionOverrides
+from ._core import Core
+from ._totals import Totals
 from .documents import Document
 from .limits import RateLimitStatus
 from .models import AnyRequest
-from .options import LocalOptions, OptionOverrides
-from .totals import Totals
 
 if TYPE_CHECKING:
     from .emulator.scorers import ScoreFunction, Scorer

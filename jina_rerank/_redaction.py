@@ -11,7 +11,7 @@ from html import unescape
 from typing import Any, Final
 from urllib.parse import unquote
 
-from ._narrow import is_array, is_object
+from ._typeguards import is_array, is_object
 from .errors import RerankError
 
 SHORTEST_SECRET: Final = 16

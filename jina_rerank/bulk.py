@@ -1,31 +1,40 @@
-"""Bulk reranking: what `rerank_many` returns, and `Reranker`, for the engines that map functions over tables.
+"""Bulk reranking: what `rerank_many` returns, and `BatchReranker`, for the engines that map functions over tables.
 
 An engine (Ray Data, Daft, Spark, a process pool) has workers of its own, reads, writes and resumes. What it needs is a
-function that it can send to them, from a batch of rows to a batch of rows: that is a `Reranker`.
+function that it can send to them, from a batch of rows to a batch of rows: that is a `BatchReranker`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
+from ._streams import OnProgress, RerankStream, SyncRerankStream
+from ._totals import Totals
 from .errors import ConfigurationError, InvalidRequestError
 from .models import BatchProgress, RerankOutcome, build_request
-from .streams import OnProgress, RerankStream, SyncRerankStream
 from .sync import SyncRerankClient
-from .totals import Totals
 
-__all__ = ["BatchProgress", "OnProgress", "RerankOutcome", "RerankStream", "Reranker", "SyncRerankStream", "Totals"]
+__all__ = [
+    "BatchProgress",
+    "BatchReranker",
+    "OnProgress",
+    "RerankOutcome",
+    "RerankStream",
+    "Reranker",
+    "SyncRerankStream",
+    "Totals",
+]
 
 ADDED: Final = ("indices", "scores", "error")
-"""The columns that a Reranker adds."""
+"""The columns that a BatchReranker adds."""
 
 
-class Reranker:
+class BatchReranker:
     """Ranks the rows of a table: a function that can be pickled, from a batch of columns to a batch of columns.
 
     It makes its client where it is called, once in each process, and shares it with all its copies there. Calls from
     any number of threads share it too. Between two batches, when no copy is left, a process keeps the clients of the
-    last eight Rerankers.
+    last eight BatchRerankers.
 
     Args:
         make_client: Makes the client. It is sent to the workers, so it must pickle: the class itself, a function of a
@@ -111,9 +120,12 @@ class Reranker:
                     yield [result.index for result in results], [result.relevance_score for result in results], None
 
 
+Reranker = BatchReranker
+"""The former name of `BatchReranker`."""
+
 _MAX_CLIENTS: Final = 8
 
 _clients: Final[dict[str, SyncRerankClient]] = {}
-"""The latest clients of this process, by Reranker, oldest first. Engines unpickle a function for every batch; its
-connections stay open between two batches. A client that is not here closes its connections when its last Reranker is
+"""The latest clients of this process, by `BatchReranker`, oldest first. Engines unpickle a function for every batch;
+its connections stay open between two batches. A client that is not here closes them when its last `BatchReranker` is
 gone; one that nobody closes delays no exit."""

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from pydantic import SecretStr
 
 from ._base import BaseClient
-from ._stack.limit_store import SharedLimits
-from .call import open_call
-from .catalog import Scoring
-from .core import Core
-from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
-from .endpoint import as_secret
-from .limits import RateLimit
-from .models import AnyRequest, RerankResponse
-from .options import (
+from ._call import open_call
+from ._config import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
     DEFAULT_MAX_DOCUMENTS,
@@ -25,8 +18,15 @@ from .options import (
     Fallback,
     TransportName,
 )
+from ._core import Core
+from ._endpoint import as_secret
+from ._stack.limit_store import SharedLimits
+from ._streams import OnProgress, RerankStream
+from .catalog import Scoring
+from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
+from .limits import RateLimit
+from .models import AnyRequest, RerankResponse
 from .retry import RetryPolicy
-from .streams import OnProgress, RerankStream
 
 if TYPE_CHECKING:
     import httpx

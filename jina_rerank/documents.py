@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar, ca
 
 from pydantic import BaseModel, field_validator
 
-from ._narrow import is_iterable, is_mapping, is_sequence
+from ._typeguards import is_iterable, is_mapping, is_sequence
 from .errors import InvalidRequestError
 
 T_co = TypeVar("T_co", covariant=True)

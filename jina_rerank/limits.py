@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from ._narrow import PositiveInteger
+from ._typeguards import PositiveInteger
 
 _Count = PositiveInteger | None
 

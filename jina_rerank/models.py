@@ -15,10 +15,10 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from ._narrow import PositiveInteger, is_mapping
+from ._results import RerankResult
+from ._typeguards import PositiveInteger, is_mapping
 from .documents import Document, ImageDocument, Query, TextDocument, listed, wire_documents, wire_query
 from .errors import InvalidRequestError, RerankError
-from .results import RerankResult
 
 if sys.version_info >= (3, 13):
     from typing import TypeVar as TypeVarWithDefault

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
-from ._narrow import PositiveInteger
+from ._typeguards import PositiveInteger
 from .errors import APIConnectionError, APIStatusError, RateLimitError, RerankError, ResponseFormatError
 
 RETRIED_STATUSES: Final = frozenset((408, 425, 429, 500, 502, 503, 504, *range(520, 525)))

@@ -13,17 +13,8 @@ from pydantic import SecretStr
 
 from ._background import background
 from ._base import BaseClient
-from ._stack.connections import CLOSING_SECONDS
-from ._stack.limit_store import SharedLimits
-from .call import open_call
-from .catalog import Scoring
-from .core import Core
-from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
-from .endpoint import as_secret
-from .errors import ConfigurationError
-from .limits import RateLimit, RateLimitStatus
-from .models import AnyRequest, RerankResponse
-from .options import (
+from ._call import open_call
+from ._config import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
     DEFAULT_MAX_DOCUMENTS,
@@ -32,8 +23,17 @@ from .options import (
     Fallback,
     TransportName,
 )
+from ._core import Core
+from ._endpoint import as_secret
+from ._stack.connections import CLOSING_SECONDS
+from ._stack.limit_store import SharedLimits
+from ._streams import OnProgress, SyncRerankStream
+from .catalog import Scoring
+from .documents import Document, ImageDocument, Mixed, Query, SequenceNotStr, TextDocument
+from .errors import ConfigurationError
+from .limits import RateLimit, RateLimitStatus
+from .models import AnyRequest, RerankResponse
 from .retry import RetryPolicy
-from .streams import OnProgress, SyncRerankStream
 
 if TYPE_CHECKING:
     import httpx

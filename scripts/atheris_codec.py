@@ -1,4 +1,4 @@
-"""Looks, guided by coverage, for answers that the codec does not survive: wire.py and refusals.py under atheris.
+"""Fuzz `_codec.py` and `_status_errors.py` with atheris, which is guided by coverage.
 
     make atheris                     twenty minutes
     make atheris ATHERIS=600         so many seconds

@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping
 
 from jina_rerank import APIStatusError, ResponseFormatError
-from jina_rerank.refusals import refusal, retry_after
-from jina_rerank.wire import Ranking, decode
+from jina_rerank._codec import Ranking, decode
+from jina_rerank._status_errors import error_from_response, retry_after
 
 COUNT = 4
 """Documents of the requests that the answers are for."""
@@ -45,7 +45,7 @@ def _assert_obeys(ranking: Ranking, count: int, top_n: int | None) -> None:
 
 def assert_refuses(status: int, headers: Mapping[str, str], body: bytes) -> None:
     """An error that can be shown, with the status."""
-    error = refusal(status, headers, body, url="https://x", now=0.0)
+    error = error_from_response(status, headers, body, url="https://x", now=0.0)
     assert isinstance(error, APIStatusError)
     assert error.status == status
     assert len(error.message) <= 501

@@ -18,7 +18,7 @@ pytest.importorskip("ir_measures")
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jina_rerank import SyncRerankClient
-from jina_rerank.cli.demo_run import Target, target, work
+from jina_rerank.cli.demo.run import Target, target, work
 from jina_rerank.emulator import create_app, serve
 
 from .servers import RawServer, http, send, silence
@@ -215,4 +215,4 @@ def test_no_more_calls_at_a_time_than_the_server_takes(at_once: int) -> None:
     )
     done = work(Target(client, url, url, at_once), 6)
     assert app.most == at_once
-    assert [len(ranking.results) for ranking in done.evaluation.verdicts[1].run.rankings] == [20] * 6
+    assert [len(ranking.results) for ranking in done.evaluation.results[1].run.rankings] == [20] * 6

@@ -189,8 +189,8 @@ SCORES = {"good": 0.9, "fair": 0.5, "bad": 0.3, "worse": -0.2}
 
 def test_a_reranker_that_knows() -> None:
     found = evaluate(TOPICS, {"knows": scoring(SCORES.__getitem__)}, cutoff=2)
-    given, knows = found.verdicts
-    assert [verdict.name for verdict in found.verdicts] == ["no rerank", "knows"]
+    given, knows = found.results
+    assert [result.name for result in found.results] == ["no rerank", "knows"]
     assert [given.mean("nDCG"), given.mean("MRR"), given.mean("recall")] == pytest.approx([0.38685, 0.5, 0.5], abs=1e-5)
     assert [knows.mean("nDCG"), knows.mean("MRR"), knows.mean("recall")] == [1, 1, 1]
     assert found.best is knows
@@ -218,24 +218,24 @@ def test_who_may_be_as_good_as_the_best() -> None:
 def test_thresholds_where_scores_overlap() -> None:
     topics = [topic("1", ("a", 1), ("b", 0), ("c", 1), ("d", 0)), topic("2", ("e", 0), ("f", 1), ("g", 0))]
     scores = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.1, "e": 0.6, "f": 0.05, "g": 0.07}
-    verdict = evaluate(topics, {"mixed": scoring(scores.__getitem__)}).verdicts[1]
-    assert verdict.threshold is not None
+    result = evaluate(topics, {"mixed": scoring(scores.__getitem__)}).results[1]
+    assert result.threshold is not None
     # a, b, c: 2 of 3 relevant, of 3 in all; f, the third, comes after everything else.
-    assert verdict.threshold.score == pytest.approx(0.65)
-    assert (verdict.threshold.precision, verdict.threshold.recall) == pytest.approx((2 / 3, 2 / 3))
-    assert (verdict.threshold.kept, verdict.threshold.empty) == (1.5, 0.5)
+    assert result.threshold.score == pytest.approx(0.65)
+    assert (result.threshold.precision, result.threshold.recall) == pytest.approx((2 / 3, 2 / 3))
+    assert (result.threshold.kept, result.threshold.empty) == (1.5, 0.5)
     # Each half chooses for the other: the first keeps a, b and c, the second everything.
-    assert verdict.held_out is not None
-    assert verdict.held_out.score == pytest.approx((0.4 + 0.05) / 2)
+    assert result.held_out is not None
+    assert result.held_out.score == pytest.approx((0.4 + 0.05) / 2)
 
 
 def test_what_it_cost() -> None:
-    verdict = evaluate(TOPICS, {"hosted": scoring(SCORES.__getitem__)}).verdicts[1]
-    assert (verdict.run.calls, verdict.run.attempts, verdict.run.tokens) == (10, 10, 40_000_000)
-    assert verdict.run.price == pytest.approx(2.0)  # 0.05 USD a million
-    assert verdict.price_per_thousand == pytest.approx(200)
-    assert list(verdict.latencies) == ["p50", "p95", "p99"]
-    assert sorted(verdict.latencies.values()) == list(verdict.latencies.values())
+    result = evaluate(TOPICS, {"hosted": scoring(SCORES.__getitem__)}).results[1]
+    assert (result.run.calls, result.run.attempts, result.run.tokens) == (10, 10, 40_000_000)
+    assert result.run.price == pytest.approx(2.0)  # 0.05 USD a million
+    assert result.price_per_thousand == pytest.approx(200)
+    assert list(result.latencies) == ["p50", "p95", "p99"]
+    assert sorted(result.latencies.values()) == list(result.latencies.values())
 
 
 def test_real_data_and_several_contenders(emulator: str) -> None:
@@ -251,7 +251,7 @@ def test_real_data_and_several_contenders(emulator: str) -> None:
         ("no rerank", "pointwise"),
         ("listwise", "pointwise"),
     ]
-    assert all(verdict.price_per_thousand is None for verdict in found.verdicts)
+    assert all(result.price_per_thousand is None for result in found.results)
     data = json.loads(json.dumps(found.to_dict()))
     assert [one["name"] for one in data["contenders"]] == ["no rerank", "listwise", "pointwise"]
     for client in contenders.values():
@@ -262,13 +262,13 @@ def test_real_data_and_several_contenders(emulator: str) -> None:
 def test_what_is_not_sent_took_no_time() -> None:
     nothing = Topic("none", "q", (), {"a": 1})
     blank = Topic("blank", "q", (Passage("a", " "),), {"a": 1})
-    run = evaluate([*TOPICS, nothing, blank], {"knows": scoring(SCORES.__getitem__)}).verdicts[1].run
+    run = evaluate([*TOPICS, nothing, blank], {"knows": scoring(SCORES.__getitem__)}).results[1].run
     assert (len(run.rankings), run.calls, len(run.latencies)) == (12, 10, 10)
 
 
 def test_it_works_inside_an_event_loop() -> None:
     async def cell() -> float:
-        return evaluate(TOPICS, {"knows": scoring(SCORES.__getitem__)}).verdicts[1].mean("nDCG")
+        return evaluate(TOPICS, {"knows": scoring(SCORES.__getitem__)}).results[1].mean("nDCG")
 
     assert asyncio.run(cell()) == 1
 

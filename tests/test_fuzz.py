@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from jina_rerank import InvalidRequestError
-from jina_rerank.endpoint import check_headers, is_loopback, resolve_endpoint
+from jina_rerank._codec import WireRequest, encode
+from jina_rerank._endpoint import check_headers, is_loopback, resolve_endpoint
 from jina_rerank.errors import ConfigurationError
-from jina_rerank.wire import WireRequest, encode
 
 from .codec_rules import ANSWER, COUNT, assert_decodes, assert_refuses, assert_waits
 

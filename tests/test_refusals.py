@@ -12,7 +12,7 @@ import respx
 
 import jina_rerank
 from jina_rerank import APIStatusError, RerankClient, RetryPolicy, ServerError
-from jina_rerank.refusals import retry_after
+from jina_rerank._status_errors import retry_after
 
 from .servers import RawServer, answer_body, http, send
 

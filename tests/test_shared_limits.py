@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 from jina_rerank import RateLimit, RerankClient, RerankError
 from jina_rerank._stack.limit_store import LimitStore, Permit
 from jina_rerank.shared import RedisLimits
-from jina_rerank.shared._account import Account
-from jina_rerank.shared._exchange import SCRIPT, Answer
+from jina_rerank.shared._exchange import SCRIPT, ReserveReply
+from jina_rerank.shared._member import Member
 
 from .processes import LONGEST_SECONDS, run
 from .redis_server import BINARY, RedisServer
@@ -303,11 +303,11 @@ async def test_large_request_is_not_overtaken_for_ever(server: RedisServer, scop
 # The script --------------------------------------------------------------------------------------------------
 
 
-def exchange(server: RedisServer, scope: str, account: Account, asked: Sequence[int], now: float) -> Answer:
+def exchange(server: RedisServer, scope: str, member: Member, asked: Sequence[int], now: float) -> ReserveReply:
     """One exchange of a process, answered; whether the answer arrives is the caller's to say."""
-    report = account.report(now, asked, want=len(asked), leave=False)
+    report = member.report(now, asked, want=len(asked), leave=False)
     keys = [f"{{{scope}}}:{name}" for name in ("state", "members", "leases", "waiting")]
-    return Answer.decode(json.loads(server.command("EVAL", SCRIPT, len(keys), *keys, report.encode())))
+    return ReserveReply.decode(json.loads(server.command("EVAL", SCRIPT, len(keys), *keys, report.encode())))
 
 
 STEPS = st.tuples(
@@ -325,56 +325,56 @@ def test_script_never_grants_over_the_limits_nor_forgets_what_was_used(
 ) -> None:
     scope = f"script {next(_scopes)}"
     limit = RateLimit(requests_per_minute=12, concurrency=5)
-    accounts = [Account(limit, window=61, lease=15) for _ in range(3)]
+    accounts = [Member(limit, window=61, lease=15) for _ in range(3)]
     open_permits: list[list[Permit]] = [[], [], []]
     for number, (who, asked, fate, end) in enumerate(steps):
-        account, now = accounts[who], number / 1000
+        member, now = accounts[who], number / 1000
         if open_permits[who]:
             tokens = 7 if end == "billed" else None
-            account.release(open_permits[who].pop(0), tokens=tokens, counted=end != "not counted")
-        answer = exchange(server, scope, account, asked, now)
+            member.release(open_permits[who].pop(0), tokens=tokens, counted=end != "not counted")
+        answer = exchange(server, scope, member, asked, now)
         if fate == "lost":
             continue
         if fate == "repeated":  # the first answer is lost, and the process asks again
-            answer = exchange(server, scope, account, asked, now)
-        if not account.receive(answer):  # the very first answer was lost
-            answer = exchange(server, scope, account, asked, now)
-            assert account.receive(answer)
-        open_permits[who] += [account.grant(now, tokens, local=False) for tokens in asked[: answer.granted]]
+            answer = exchange(server, scope, member, asked, now)
+        if not member.receive(answer):  # the very first answer was lost
+            answer = exchange(server, scope, member, asked, now)
+            assert member.receive(answer)
+        open_permits[who] += [member.grant(now, tokens, local=False) for tokens in asked[: answer.granted]]
         assert answer.requests <= 12
         assert answer.in_flight <= 5
-    for account in accounts:
-        answer = exchange(server, scope, account, [], 1.0)
-        if not account.receive(answer):
-            answer = exchange(server, scope, account, [], 1.0)
-            assert account.receive(answer)
+    for member in accounts:
+        answer = exchange(server, scope, member, [], 1.0)
+        if not member.receive(answer):
+            answer = exchange(server, scope, member, [], 1.0)
+            assert member.receive(answer)
     assert answer.in_flight == sum(map(len, open_permits))
-    used = [account.own(1.0) for account in accounts]
+    used = [member.own(1.0) for member in accounts]
     assert answer.requests >= sum(requests for requests, _ in used)
     if all(fate == "answered" for _, _, fate, _ in steps):
         assert (answer.requests, answer.tokens) == (sum(r for r, _ in used), sum(t for _, t in used))
 
 
 def test_report_that_arrives_after_a_later_one_is_ignored(server: RedisServer, scope: str) -> None:
-    account = Account(RateLimit(concurrency=5), window=61, lease=15)
+    member = Member(RateLimit(concurrency=5), window=61, lease=15)
     keys = [f"{{{scope}}}:{name}" for name in ("state", "members", "leases", "waiting")]
-    early = account.report(0.0, [1, 1, 1], want=3, leave=False).encode()
-    assert account.receive(exchange(server, scope, account, [], 0.0))
-    late = Answer.decode(json.loads(server.command("EVAL", SCRIPT, len(keys), *keys, early)))
+    early = member.report(0.0, [1, 1, 1], want=3, leave=False).encode()
+    assert member.receive(exchange(server, scope, member, [], 0.0))
+    late = ReserveReply.decode(json.loads(server.command("EVAL", SCRIPT, len(keys), *keys, early)))
     assert late.stale
-    assert exchange(server, scope, account, [], 0.0).in_flight == 0
+    assert exchange(server, scope, member, [], 0.0).in_flight == 0
 
 
 @pytest.mark.anyio
 async def test_expired_lease_is_forgotten_once(server: RedisServer, scope: str) -> None:
-    killed, other = Account(None, window=61, lease=0.02), Account(None, window=61, lease=15)
+    killed, other = Member(None, window=61, lease=0.02), Member(None, window=61, lease=15)
     keys = [f"{{{scope}}}:{name}" for name in ("state", "members", "leases", "waiting")]
     late = other.report(0.0, [], want=0, leave=False).encode()
     assert killed.receive(exchange(server, scope, killed, [1, 1], 0.0))
     assert other.receive(exchange(server, scope, other, [], 0.0))
     assert other.last.in_flight == 2
     await anyio.sleep(0.1)  # by the server's clock
-    assert Answer.decode(json.loads(server.command("EVAL", SCRIPT, len(keys), *keys, late))).stale
+    assert ReserveReply.decode(json.loads(server.command("EVAL", SCRIPT, len(keys), *keys, late))).stale
     assert other.receive(exchange(server, scope, other, [], 0.0))
     assert (other.last.in_flight, other.last.members) == (0, 1)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jina_rerank.tokens import TOKENS_PER_IMAGE, estimate_tokens
+from jina_rerank._tokens import TOKENS_PER_IMAGE, estimate_tokens
 
 V3 = "jina-reranker-v3"
 

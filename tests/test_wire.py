@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jina_rerank import ResponseFormatError, Usage
-from jina_rerank.wire import Ranking, WireRequest, decode, encode
+from jina_rerank._codec import Ranking, WireRequest, decode, encode
 
 pytestmark = pytest.mark.smoke
 

@@ -22,7 +22,7 @@ from jina_rerank import (
     Totals,
     Usage,
 )
-from jina_rerank.bulk import Reranker
+from jina_rerank.bulk import BatchReranker
 
 
 @dataclass
@@ -113,7 +113,7 @@ def title(article: Article) -> str:
     return article.title
 
 
-def tables(reranker: Reranker, frame: dict[Hashable, list[Any]], table: dict[str, list[Any]]) -> None:
+def tables(reranker: BatchReranker, frame: dict[Hashable, list[Any]], table: dict[str, list[Any]]) -> None:
     assert_type(reranker(frame), dict[str, Any])  # as pandas has it: frame.to_dict("list")
     assert_type(reranker(table), dict[str, Any])  # as pyarrow has it: table.to_pydict()
 

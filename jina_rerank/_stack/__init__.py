@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from ..wire import Ranking, WireRequest
+from .._codec import Ranking, WireRequest
 
 Send: TypeAlias = Callable[[WireRequest], Awaitable[Ranking]]
 """One shape for every mechanism: a request in, its ranking out, or a RerankError."""

@@ -11,11 +11,11 @@ import aiohttp
 import httpx
 from aiohttp.client_proto import ResponseHandler
 from anyio.lowlevel import current_token
-from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp import AiohttpTransport as HttpxAiohttpTransport
 
 from ..errors import ConfigurationError
-from .answers import Answer, read_answer
 from .connections import KEEPALIVE_SECONDS
+from .raw_response import RawResponse, read_response
 from .routes import Route
 from .sockets import is_readable
 
@@ -26,7 +26,7 @@ _UNUSED_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """The transport wants one beside the session's, and would load the certificates that nothing will read."""
 
 
-class AiohttpRoad:
+class AiohttpTransport:
     """All connections of one event loop, kept by aiohttp."""
 
     def __init__(self, route: Route) -> None:
@@ -36,9 +36,9 @@ class AiohttpRoad:
             connector=_Connector(limit=0, ssl=route.tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._transport = AiohttpTransport(client=session, proxy=route.proxy, verify=_UNUSED_TLS)
+        self._transport = HttpxAiohttpTransport(client=session, proxy=route.proxy, verify=_UNUSED_TLS)
 
-    async def exchange(self, request: httpx.Request, /) -> Answer:
+    async def exchange(self, request: httpx.Request, /) -> RawResponse:
         """Sends; what fails is raised as httpx's own transport would."""
         taken: list[asyncio.Transport] = []
         _taken.set(taken)
@@ -51,9 +51,9 @@ class AiohttpRoad:
                 transport.abort()
             raise
 
-    async def _read(self, request: httpx.Request) -> Answer:
+    async def _read(self, request: httpx.Request) -> RawResponse:
         try:
-            return await read_answer(await self._transport.handle_async_request(_in_pieces(request)))
+            return await read_response(await self._transport.handle_async_request(_in_pieces(request)))
         except httpx.TransportError as error:
             theirs = error.__cause__ or error
         except aiohttp.ClientError as error:

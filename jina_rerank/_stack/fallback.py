@@ -3,9 +3,9 @@
 import logging
 from typing import Final
 
+from .._codec import Ranking, WireRequest
+from .._config import Fallback
 from ..errors import APIConnectionError, DeadlineExceededError, RateLimitError, RerankError, ServerError
-from ..options import Fallback
-from ..wire import Ranking, WireRequest
 from . import Send
 
 _logger = logging.getLogger("jina_rerank")
@@ -14,7 +14,7 @@ _OUTAGE: Final = (APIConnectionError, DeadlineExceededError, RateLimitError, Ser
 """Trouble on the way or at the server. What else fails is the caller's own to mend, or would hide a mistake."""
 
 
-class Incident:
+class OutageLog:
     """A time without rankings, of a client and its clones: from the first fallback to the next ranking."""
 
     __slots__ = ("_fallbacks",)
@@ -35,7 +35,7 @@ class Incident:
             self._fallbacks = 0
 
 
-def with_fallback(send: Send, fallback: Fallback | None, incident: Incident) -> Send:
+def with_fallback(send: Send, fallback: Fallback | None, incident: OutageLog) -> Send:
     """Turns an outage into a ranking without rows, with its cause: the response keeps the order given."""
     if fallback is None:
         return send

@@ -4,8 +4,8 @@ from typing import Final
 
 import anyio
 
+from .._codec import Ranking, WireRequest
 from ..errors import RerankError
-from ..wire import Ranking, WireRequest
 from . import Send
 from .concurrently import run_until
 
@@ -15,7 +15,7 @@ _MOST: Final = 5 * _HEDGE
 """The most that quiet times save up: an outage begins with no more than 5 hedges in a row."""
 
 
-class HedgeAllowance:
+class HedgeBudget:
     """The hedges that a client and its clones may still send. In integers: twenty twentieths are one."""
 
     __slots__ = ("_left",)
@@ -35,7 +35,7 @@ class HedgeAllowance:
         return True
 
 
-def with_hedge(send: Send, seconds: float | None, allowance: HedgeAllowance) -> Send:
+def with_hedge(send: Send, seconds: float | None, allowance: HedgeBudget) -> Send:
     """Sends a copy of a request that has no answer after `seconds`; the loser is cancelled.
 
     A copy that fails leaves it to the other. If both fail, the first copy's error is raised.

@@ -14,9 +14,11 @@ from typing import Final, Self
 import anyio
 import httpx
 
-from .._narrow import is_array
+from .._codec import Ranking, WireRequest, decode, encode
+from .._endpoint import Endpoint
 from .._redaction import Redactor
-from ..endpoint import Endpoint
+from .._status_errors import error_from_response
+from .._typeguards import is_array
 from ..errors import (
     APIConnectionError,
     APITimeoutError,
@@ -25,11 +27,9 @@ from ..errors import (
     RerankError,
     ResponseFormatError,
 )
-from ..refusals import refusal
-from ..wire import Ranking, WireRequest, decode, encode
 from . import Send
-from .answers import Answer
 from .connections import LARGE_REQUEST_BYTES, Connections
+from .raw_response import RawResponse
 from .routes import checked_url
 
 MAX_REQUEST_BYTES: Final = 64 * 2**20
@@ -157,10 +157,10 @@ def _redact(ranking: Ranking, redactor: Redactor) -> None:
 
 
 def _interpret(
-    answer: Answer, request: WireRequest, endpoint: Endpoint, headers: SecretHeaders
+    answer: RawResponse, request: WireRequest, endpoint: Endpoint, headers: SecretHeaders
 ) -> Ranking | RerankError:
     if not 200 <= answer.status < 300:
-        return refusal(
+        return error_from_response(
             answer.status,
             answer.headers,
             answer.body,

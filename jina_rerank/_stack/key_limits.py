@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from anyio.lowlevel import EventLoopToken, current_token
 from pydantic import SecretStr
 
-from ..endpoint import Endpoint
+from .._endpoint import Endpoint
 from ..errors import RateLimitError
 from ..limits import LimitUse, RateLimit, RateLimitStatus
 from .adaptive_limit import HOSTED_DOUBLING_SECONDS, OWN_DOUBLING_SECONDS

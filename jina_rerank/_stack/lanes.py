@@ -15,11 +15,11 @@ import anyio
 import httpcore
 import httpx
 
-from .answers import Answer, read_answer
 from .connections import CLOSING_SECONDS, KEEPALIVE_SECONDS
-from .later import call_later
+from .raw_response import RawResponse, read_response
 from .routes import Route, checked_url
 from .sockets import Sockets
+from .timers import call_later
 
 MAX_IDLE_LANES: Final = 100
 """Idle connections kept, as many as httpx's default pool has in all."""
@@ -94,11 +94,11 @@ class Lanes:
         self._call_off_sweep: Callable[[], None] | None = None
         self._closed = False
 
-    async def exchange(self, request: httpx.Request, /) -> Answer:
+    async def exchange(self, request: httpx.Request, /) -> RawResponse:
         """Sends on a free lane, or on a new one."""
         lane = await self._take()
         try:
-            answer = await read_answer(await lane.handle_async_request(request))
+            answer = await read_response(await lane.handle_async_request(request))
         except BaseException:
             await _close(lane)
             raise

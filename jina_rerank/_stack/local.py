@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 import anyio
 
+from .._codec import Ranking, WireRequest, best_first
+from .._endpoint import Endpoint
+from .._tokens import estimate_tokens
 from ..catalog import Scoring
 from ..emulator.scorers import FunctionScorer, LexicalScorer, ScoreFunction, Scorer, as_scorer
 from ..emulator.scoring import embed, run, score, suited
-from ..endpoint import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError, RerankError
 from ..models import Usage
-from ..tokens import estimate_tokens
-from ..wire import Ranking, WireRequest, best_first
 from . import Send
 from .connections import Connections
 

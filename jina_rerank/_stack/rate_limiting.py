@@ -11,12 +11,12 @@ from weakref import WeakSet
 import anyio
 import anyio.lowlevel
 
-from ..endpoint import Endpoint
+from .._codec import Ranking, WireRequest
+from .._endpoint import Endpoint
+from .._tokens import estimate_tokens
 from ..errors import RateLimitError
 from ..limits import RateLimit
 from ..retry import RetryPolicy
-from ..tokens import estimate_tokens
-from ..wire import Ranking, WireRequest
 from . import Send
 from .connections import Connections
 from .key_limits import KeyLimits, key_limits

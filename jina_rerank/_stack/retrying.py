@@ -5,9 +5,9 @@ import random
 import anyio
 from tenacity import AsyncRetrying, RetryCallState
 
+from .._codec import Ranking, WireRequest
 from ..errors import RerankError
 from ..retry import RetryPolicy, RetryQuota
-from ..wire import Ranking, WireRequest
 from . import Send
 
 

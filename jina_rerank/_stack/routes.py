@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from ..endpoint import is_loopback
+from .._endpoint import is_loopback
 from ..errors import ConfigurationError
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import partial
 from typing import cast
 
+from .._codec import Ranking, WireRequest, best_first
 from ..catalog import Scoring, find_model
 from ..documents import WireDocument
 from ..errors import InvalidRequestError
 from ..models import Usage
-from ..wire import Ranking, WireRequest, best_first
 from . import Send
 from .concurrently import run_until
 

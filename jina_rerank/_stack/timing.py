@@ -4,8 +4,8 @@ import math
 
 import anyio
 
+from .._codec import Ranking, WireRequest
 from ..errors import APITimeoutError, ClientClosedError, DeadlineExceededError
-from ..wire import Ranking, WireRequest
 from . import Send
 from .connections import Connections
 

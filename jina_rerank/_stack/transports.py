@@ -9,8 +9,8 @@ from typing import Final
 import httpx
 
 from ..errors import ClientClosedError, ConfigurationError
-from .answers import Answer, read_answer
 from .connections import Transport
+from .raw_response import RawResponse, read_response
 from .routes import route_to
 
 _IMPORTED_BY_CALLS: Final = ("anyio._backends._asyncio", "certifi", "concurrent.futures.thread", "encodings.idna")
@@ -48,13 +48,13 @@ def transport_opener(
     if transport != "aiohttp":
         raise ConfigurationError(f"transport: expected 'httpx' or 'aiohttp', got {transport!r}")
     try:
-        from .aiohttp import AiohttpRoad  # noqa: PLC0415  # of the extra [aiohttp]
+        from .aiohttp import AiohttpTransport  # noqa: PLC0415  # of the extra [aiohttp]
     except ImportError as error:
         missing = error.name
         raise ConfigurationError(
             f"transport: aiohttp needs the package {missing}; pip install 'jina-rerank[aiohttp]'"
         ) from None
-    return lambda: AiohttpRoad(route)
+    return lambda: AiohttpTransport(route)
 
 
 def _import_early() -> None:
@@ -91,15 +91,15 @@ class CallersClient:
         self._client = client
         self._owned = owned
 
-    async def exchange(self, request: httpx.Request, /) -> Answer:
+    async def exchange(self, request: httpx.Request, /) -> RawResponse:
         """Sends through the caller's client."""
         if self._client.is_closed:
             raise ClientClosedError("http_client: it is closed")
         try:
-            return await read_answer(await self._client.send(request, stream=True, auth=None, follow_redirects=False))
+            return await read_response(await self._client.send(request, stream=True, auth=None, follow_redirects=False))
         except httpx.HTTPStatusError as error:  # a hook called raise_for_status()
             headers = {name.lower(): value for name, value in error.response.headers.items()}
-            return Answer(error.response.status_code, headers, b"")
+            return RawResponse(error.response.status_code, headers, b"")
         except RuntimeError as error:
             if "Event loop is closed" not in str(error):
                 raise

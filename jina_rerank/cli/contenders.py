@@ -10,14 +10,14 @@ from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
 from .failures import CommandError, in_shell_words
 from .local import local_server, names_scorer, scorer_named
-from .server import Server
+from .server import ServerOptions
 
 DEADLINE: Final = 900.0
 """Seconds for a call. What an evaluation asks in a minute is more than a free key may, so that waiting is the rule."""
 
 
 @contextmanager
-def clients(contenders: Sequence[str], server: Server) -> Generator[dict[str, SyncRerankClient]]:
+def clients(contenders: Sequence[str], server: ServerOptions) -> Generator[dict[str, SyncRerankClient]]:
     """A client for each contender, by the words that name it.
 
     Args:
@@ -50,7 +50,7 @@ def url_of(contender: str) -> str:
 
 
 @contextmanager
-def _client(contender: str, server: Server) -> Generator[SyncRerankClient]:
+def _client(contender: str, server: ServerOptions) -> Generator[SyncRerankClient]:
     if names_scorer(contender):
         # The user's model and key are of another server.
         own = replace(server, model=None, api_key_variable=None)

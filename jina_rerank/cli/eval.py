@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..options import DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
+from .._config import DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from .console import json_line, note, printable, progress_bars, show_rows, warnings_noted, write_line
 from .contenders import DEADLINE, clients
 from .failures import ends_clearly, needing, writing
@@ -17,13 +17,13 @@ from .server import (
     MaxDocLength,
     MaxDocuments,
     ScoringOption,
-    Server,
+    ServerOptions,
     Timeout,
     complete_contenders,
 )
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation, Topic, Verdict
+    from ..evaluation import ContenderResult, Evaluation, Topic
 
 SAMPLE = "sample"
 
@@ -82,7 +82,7 @@ def evaluate(
     if report is not None:
         with writing(report):  # better now, too
             report.mkdir(parents=True, exist_ok=True)
-    server = Server(
+    server = ServerOptions(
         api_key_variable=api_key_variable,
         allow_insecure=allow_insecure,
         timeout=timeout,
@@ -124,8 +124,8 @@ def _show(found: "Evaluation", *, as_json: bool) -> None:
     if as_json:
         write_line(json_line(found.to_dict()))
     else:
-        styles = ["bold green" if verdict is found.best else "" for verdict in found.verdicts]
-        show_rows(_header(found), [_cells(verdict) for verdict in found.verdicts], styles)
+        styles = ["bold green" if result is found.best else "" for result in found.results]
+        show_rows(_header(found), [_cells(result) for result in found.results], styles)
         rivals = " and ".join(found.labels[name] for name in found.rivals)
         doubt = f"what sets it apart from {rivals} may be chance" if rivals else "that is significant"
         note(f"highest nDCG@{found.cutoff}: {found.best.label}; {doubt}")
@@ -138,14 +138,14 @@ def _header(found: "Evaluation") -> list[str]:
     return ["contender", *measures, "p95 s", "tokens", "top_n", "threshold"]
 
 
-def _cells(verdict: "Verdict") -> list[str]:
+def _cells(result: "ContenderResult") -> list[str]:
     from ..evaluation import MEASURES  # noqa: PLC0415  # of the extra [eval]
 
     return [
-        verdict.label,
-        *(f"{verdict.mean(measure):.3f}" for measure in MEASURES),
-        *(f"{verdict.latencies[name]:.3f}" if verdict.latencies else "" for name in ("p95",)),
-        str(verdict.run.tokens or ""),
-        str(verdict.top_n.top_n),
-        f"{verdict.threshold.score:#.4g}" if verdict.threshold else "",
+        result.label,
+        *(f"{result.mean(measure):.3f}" for measure in MEASURES),
+        *(f"{result.latencies[name]:.3f}" if result.latencies else "" for name in ("p95",)),
+        str(result.run.tokens or ""),
+        str(result.top_n.top_n),
+        f"{result.threshold.score:#.4g}" if result.threshold else "",
     ]

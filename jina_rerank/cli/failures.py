@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, ParamSpec
 
 import typer
 
-from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, MISSING_KEY
+from .._endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, MISSING_KEY
 from ..errors import ConfigurationError, InvalidRequestError, RerankError
 from .console import abandon, note
 

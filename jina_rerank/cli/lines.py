@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .bulk_tables import Columns, opened, read_records
+from .bulk.tables import Columns, opened, read_records
 from .failures import CommandError
 
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from .._narrow import is_mapping, is_sequence
+from .._typeguards import is_mapping, is_sequence
 from ..catalog import DEFAULT_MODEL, Model, find_model
 from ..catalog import models as catalogue
 from ..errors import ResponseFormatError
-from .asking import Answer, configured, get, route
 from .console import json_line, note, show_rows, write_line
 from .failures import ends_clearly
+from .probe import ProbeResponse, configured, get, route
 
 _HEADER: Final = ("model", "scoring", "tokens", "images", "price", "state")
 
@@ -71,7 +71,7 @@ def _served() -> list[str]:
     return sorted(_names(answer), key=lambda name: find_model(name) is None)
 
 
-def _names(answer: Answer) -> list[str]:
+def _names(answer: ProbeResponse) -> list[str]:
     try:
         read: Any = json.loads(answer.body)
     except (ValueError, RecursionError):

@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text as Cell
 
+from .._config import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from ..catalog import DEFAULT_MODEL
 from ..models import RerankResponse
-from ..options import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from .console import (
     json_line,
     note,
@@ -33,11 +33,10 @@ from .server import (
     MaxDocuments,
     ModelOption,
     ScoringOption,
-    Server,
+    ServerOptions,
     Timeout,
 )
 
-Ranking: TypeAlias = RerankResponse[Any]
 Text: TypeAlias = Callable[[Any], str]
 
 
@@ -77,7 +76,7 @@ def rank(
     A terminal gets a table; a pipe gets rank, index, score and document, with
     tabs between. The index is the line's, from 0. A blank line ranks last.
     """
-    server = Server(
+    server = ServerOptions(
         base_url=base_url,
         api_key_variable=api_key_variable,
         allow_insecure=allow_insecure,
@@ -103,7 +102,7 @@ def rank(
     _show(response, text, as_json=as_json)
 
 
-def _show(response: Ranking, text: Text, *, as_json: bool) -> None:
+def _show(response: RerankResponse[Any], text: Text, *, as_json: bool) -> None:
     if as_json:
         for line in json_lines(response):
             write_line(line)
@@ -115,7 +114,7 @@ def _show(response: Ranking, text: Text, *, as_json: bool) -> None:
             write_line(line)
 
 
-def json_lines(response: Ranking) -> Iterator[str]:
+def json_lines(response: RerankResponse[Any]) -> Iterator[str]:
     """The ranking for programs, with whole records."""
     for rank_, result in enumerate(response.results, 1):
         yield json_line(
@@ -128,14 +127,14 @@ def json_lines(response: Ranking) -> Iterator[str]:
         )
 
 
-def plain_lines(response: Ranking, text: Text) -> Iterator[str]:
+def plain_lines(response: RerankResponse[Any], text: Text) -> Iterator[str]:
     """The ranking for `cut`, `sort` and the like; the document is last, since it may hold tabs."""
     for rank_, result in enumerate(response.results, 1):
         document = text(result.document).replace("\r", " ").replace("\n", " ")  # of a field; a line has none
         yield f"{rank_}\t{result.index}\t{result.relevance_score:.4f}\t{document}"
 
 
-def table(response: Ranking, text: Text) -> Table:
+def table(response: RerankResponse[Any], text: Text) -> Table:
     """The ranking for people: one row for each document, cut at the terminal's width."""
     grid = ranking_table("rank", "index", "score", text="document")
     for rank_, result in enumerate(response.results, 1):

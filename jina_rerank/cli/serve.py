@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
+from .._endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE
 from .console import readers_may_leave
 from .failures import CommandError, ends_clearly, needing
 from .local import LOCAL_KEY, scorer_named

@@ -11,8 +11,8 @@ import typer
 from pydantic import SecretStr
 
 from .. import catalog
+from .._config import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from ..catalog import DEFAULT_MODEL
-from ..options import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
 from .failures import CommandError
@@ -73,7 +73,7 @@ MaxDocLength = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class ServerOptions:
     """Whom to ask, and how."""
 
     base_url: str | None = None

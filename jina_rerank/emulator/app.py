@@ -23,8 +23,8 @@ from .deployments import Deployment, OnPrem, deployment_for
 from .envelopes import RefusedError, internal_error, model_not_listed, unreadable
 from .faults import FAULT_HEADER, Faults
 from .latency import Latency
-from .limits import Account
-from .log import Entry, RequestLog
+from .limits import KeyUsage
+from .log import RequestLog, RequestLogEntry
 from .ranking import Reading, answer, rank, read, refuse_images, refuse_unsupported
 from .scorers import SCORER_HEADER, ScoreFunction, Scorer, as_scorer
 from .scoring import embed, run, score, suited
@@ -86,7 +86,7 @@ def create_app(
     """
     if balance is not None and balance < 0:
         raise ValueError("balance must be a number of tokens, 0 or more")
-    accounts = defaultdict[str, Account](partial(Account, limits or RateLimit(), balance))
+    accounts = defaultdict[str, KeyUsage](partial(KeyUsage, limits or RateLimit(), balance))
     deployment = deployment_for(serving, key_required=key_required)
     emulator = _Emulator(as_scorer(scorer), Latency(latency, seed), deployment, accounts, Faults(faults, seed))
     handlers = {RefusedError: _refuse, HTTPException: emulator.refuse_route}
@@ -117,7 +117,7 @@ class _Emulator:
         scorer: Scorer,
         latency: Latency,
         deployment: Deployment,
-        accounts: defaultdict[str, Account],
+        accounts: defaultdict[str, KeyUsage],
         faults: Faults,
     ) -> None:
         self._scorer = scorer
@@ -150,7 +150,7 @@ class _Emulator:
             raise cohere.refusal(refused) from None
 
     async def _logged(self, request: Request, parse: _Parse, render: _Render) -> Response:
-        entry = Entry(at=anyio.current_time())
+        entry = RequestLogEntry(at=anyio.current_time())
         try:
             response = await self._answer(request, entry, parse, render)
             entry.status = response.status_code
@@ -166,7 +166,7 @@ class _Emulator:
             self._log.add(entry)
         return response
 
-    async def _answer(self, request: Request, entry: Entry, parse: _Parse, render: _Render) -> Response:
+    async def _answer(self, request: Request, entry: RequestLogEntry, parse: _Parse, render: _Render) -> Response:
         fault = self._faults.draw(request.headers.get(FAULT_HEADER))
         if fault:
             entry.fault = fault.kind

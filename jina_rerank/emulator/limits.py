@@ -18,7 +18,7 @@ TIERS: Final[Mapping[str, RateLimit]] = {
 _MINUTE: Final = 60.0
 
 
-class Account:
+class KeyUsage:
     """What a key did in the last minute, what it does now, and the tokens it has left.
 
     The minute slides. Requests that were refused are in none of the counts.

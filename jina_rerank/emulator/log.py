@@ -10,7 +10,7 @@ _LOG: Final = logging.getLogger(__name__.rpartition(".")[0] + ".requests")
 
 
 @dataclass(slots=True)
-class Entry:
+class RequestLogEntry:
     """One request to rerank. What is None was not known when the request ended."""
 
     at: float
@@ -56,9 +56,9 @@ class RequestLog:
         self._codes = Counter[str]()
         self._faults = Counter[str]()
         self._tokens = 0
-        self._last = deque[Entry](maxlen=_KEPT)
+        self._last = deque[RequestLogEntry](maxlen=_KEPT)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RequestLogEntry) -> None:
         """Count a request that has ended."""
         self._statuses[str(entry.status or "unanswered")] += 1
         if entry.code:

@@ -9,7 +9,7 @@ import unicodedata
 from itertools import islice
 from typing import Final
 
-from ..tokens import BYTES_PER_TOKEN
+from .._tokens import BYTES_PER_TOKEN
 
 # Hangul, kana and Han, with their compatibility forms and the supplementary planes.
 _CJK: Final = (

@@ -11,15 +11,15 @@ It needs the extra [eval].
 """
 
 try:
-    from .asking import Run
-    from .cuts import Threshold, TopN
     from .evaluating import ORDER_GIVEN, evaluate
     from .quality import MEASURES, Measure
     from .reading import read_topics
     from .report import report
+    from .results import Comparison, ContenderResult, Evaluation, Verdict
+    from .running import Run
     from .statistics import Estimate
+    from .thresholds import Threshold, TopN
     from .topics import Passage, Topic, sample
-    from .verdicts import Comparison, Evaluation, Verdict
     from .writing import write_report
 except ModuleNotFoundError as _error:
     raise ImportError('jina_rerank.evaluation needs an extra: pip install "jina-rerank[eval]"') from _error
@@ -28,6 +28,7 @@ __all__ = [
     "MEASURES",
     "ORDER_GIVEN",
     "Comparison",
+    "ContenderResult",
     "Estimate",
     "Evaluation",
     "Measure",

@@ -10,10 +10,10 @@ from typing import Final
 from ..client import RerankClient
 from ..errors import InvalidRequestError
 from ..sync import SyncRerankClient
-from .asking import ask, order_given
 from .reading import read_topics
+from .results import Evaluation, judge
+from .running import ask, order_given
 from .topics import Topic
-from .verdicts import Evaluation, judge
 
 ORDER_GIVEN: Final = "no rerank"
 """The name of the contender that leaves the candidates in the order given."""

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 
-from .cuts import curve, scored
-from .verdicts import Evaluation, Verdict
+from .results import ContenderResult, Evaluation
+from .thresholds import curve, scored
 
 try:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def save_plots(evaluation: Evaluation, directory: Path) -> dict[str, str]:
         "Scores of relevant and other documents": ("scores.svg", score_histograms),
         "Precision and recall over thresholds": ("thresholds.svg", threshold_curves),
     }
-    ranked = any(verdict.run.reranked for verdict in evaluation.verdicts)
+    ranked = any(result.run.reranked for result in evaluation.results)
     with _MATPLOTLIB.rc_context(_STYLE):
         for file, draw in plots.values() if ranked else ():
             figure = draw(evaluation)
@@ -65,19 +65,19 @@ def save_plots(evaluation: Evaluation, directory: Path) -> dict[str, str]:
 
 def quality_against_cost(evaluation: Evaluation) -> Figure:
     """nDCG with its interval over the median time of a call and, where prices are known, over the price."""
-    axes: list[tuple[str, Callable[[Verdict], float | None]]] = [
-        ("median seconds of a call", lambda verdict: verdict.latencies.get("p50", 0.0))
+    axes: list[tuple[str, Callable[[ContenderResult], float | None]]] = [
+        ("median seconds of a call", lambda result: result.latencies.get("p50", 0.0))
     ]
-    if any(verdict.price_per_thousand is not None for verdict in evaluation.verdicts):
-        axes.append(("US dollars for 1,000 queries", lambda verdict: verdict.price_per_thousand))
+    if any(result.price_per_thousand is not None for result in evaluation.results):
+        axes.append(("US dollars for 1,000 queries", lambda result: result.price_per_thousand))
     figure = Figure(figsize=(4.5 * len(axes) + 1.5, 3.4), layout="constrained")
     panels = _panels(figure, 1, len(axes))
     for panel, (label, cost) in zip(panels, axes, strict=True):
-        for verdict, (marker, colour) in zip(evaluation.verdicts, _looks(), strict=False):
+        for result, (marker, colour) in zip(evaluation.results, _looks(), strict=False):
             # The order given costs nothing; a reranker of unknown cost has no place.
-            place = cost(verdict) if verdict.run.reranked else 0.0
+            place = cost(result) if result.run.reranked else 0.0
             if place is not None:
-                _point(panel, place, verdict, marker, colour)
+                _point(panel, place, result, marker, colour)
         panel.locator_params(axis="x", nbins=5)  # short times have long numbers
         panel.set_xlabel(label)
         panel.set_ylabel(f"nDCG@{evaluation.cutoff}, with 95 % interval")
@@ -90,19 +90,19 @@ def _looks() -> Iterator[tuple[str, str]]:
     return zip(cycle("oDsv^P*X"), cycle((_TEXT, _RELEVANT, _OTHER)), strict=True)
 
 
-def _point(panel: _Axes, cost: float, verdict: Verdict, marker: str, colour: str) -> None:
-    value = verdict.estimate("nDCG")
+def _point(panel: _Axes, cost: float, result: ContenderResult, marker: str, colour: str) -> None:
+    value = result.estimate("nDCG")
     reach = [[value.mean - value.low], [value.high - value.mean]]
     # The number comes first, since matplotlib has its own ideas of labels that begin with an underscore.
-    label = f"{value.mean:.3f}  {verdict.label}"
+    label = f"{value.mean:.3f}  {result.label}"
     panel.errorbar([cost], [value.mean], yerr=reach, fmt=marker, color=colour, capsize=3, label=label)
 
 
 def score_histograms(evaluation: Evaluation) -> Figure:
     """How the scores of relevant and of other candidates are spread, for each contender."""
 
-    def draw(panel: _Axes, verdict: Verdict) -> None:
-        columns = scored(evaluation.topics, verdict.run.rankings)
+    def draw(panel: _Axes, result: ContenderResult) -> None:
+        columns = scored(evaluation.topics, result.run.rankings)
         bins = np.histogram_bin_edges(columns.scores, _BINS)
         for which, label, colour in ((~columns.relevant, "other", _OTHER), (columns.relevant, "relevant", _RELEVANT)):
             if which.any():  # nothing has no density
@@ -115,8 +115,8 @@ def score_histograms(evaluation: Evaluation) -> Figure:
 def threshold_curves(evaluation: Evaluation) -> Figure:
     """Precision, recall and F1 over thresholds, for each contender."""
 
-    def draw(panel: _Axes, verdict: Verdict) -> None:
-        line = curve(scored(evaluation.topics, verdict.run.rankings))
+    def draw(panel: _Axes, result: ContenderResult) -> None:
+        line = curve(scored(evaluation.topics, result.run.rankings))
         panel.plot(line.thresholds, line.precision, color=_OTHER, label="precision")
         panel.plot(line.thresholds, line.recall, color=_RELEVANT, label="recall")
         panel.plot(line.thresholds, line.f1, color=_TEXT, linestyle="--", label="F1")
@@ -125,15 +125,15 @@ def threshold_curves(evaluation: Evaluation) -> Figure:
     return _one_each(evaluation, draw)
 
 
-def _one_each(evaluation: Evaluation, draw: Callable[[_Axes, Verdict], None]) -> Figure:
+def _one_each(evaluation: Evaluation, draw: Callable[[_Axes, ContenderResult], None]) -> Figure:
     """A panel for each reranker, one below the other, with its recommended threshold marked."""
-    verdicts = [verdict for verdict in evaluation.verdicts if verdict.threshold is not None]
-    figure = Figure(figsize=(6.5, 2.4 * len(verdicts) + 0.3), layout="constrained")
-    for panel, verdict in zip(_panels(figure, len(verdicts), 1), verdicts, strict=True):
-        draw(panel, verdict)
-        score = verdict.threshold.score if verdict.threshold else 0.0
+    results = [result for result in evaluation.results if result.threshold is not None]
+    figure = Figure(figsize=(6.5, 2.4 * len(results) + 0.3), layout="constrained")
+    for panel, result in zip(_panels(figure, len(results), 1), results, strict=True):
+        draw(panel, result)
+        score = result.threshold.score if result.threshold else 0.0
         panel.axvline(score, color=_TEXT, linewidth=0.8, linestyle=":", label=f"highest F1: {score:#.4g}")
-        panel.set_title(verdict.label)
+        panel.set_title(result.label)
         panel.set_xlabel("relevance_score")
         panel.legend(loc="best")
     return figure

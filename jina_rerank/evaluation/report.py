@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from .cuts import KEPT, Threshold, scored, thresholds
 from .quality import MEASURES
+from .results import ContenderResult, Evaluation
 from .statistics import Estimate
-from .verdicts import Evaluation, Verdict
+from .thresholds import KEPT, Threshold, scored, thresholds
 
 UNKNOWN: Final = "\N{EN DASH}"
 """What stands in a table for a number that is not known, or means nothing."""
@@ -75,8 +75,8 @@ def _quality(evaluation: Evaluation) -> Iterator[str]:
     yield from table(
         ["contender", *(f"{measure}@{evaluation.cutoff}" for measure in MEASURES)],
         (
-            [_escaped(verdict.label), *(_interval(verdict.estimate(measure)) for measure in MEASURES)]
-            for verdict in evaluation.verdicts
+            [_escaped(result.label), *(_interval(result.estimate(measure)) for measure in MEASURES)]
+            for result in evaluation.results
         ),
     )
 
@@ -106,14 +106,14 @@ def _costs(evaluation: Evaluation) -> Iterator[str]:
         ["contender", "calls", "tokens", "USD for 1,000 queries", "p50", "p95", "p99"],
         (
             [
-                _escaped(verdict.label),
-                f"{verdict.run.calls:,}",
-                f"{verdict.run.tokens:,}" if verdict.run.tokens else UNKNOWN,
-                UNKNOWN if verdict.price_per_thousand is None else f"{verdict.price_per_thousand:.2f}",
-                *(f"{seconds:.3f} s" for seconds in verdict.latencies.values()),
+                _escaped(result.label),
+                f"{result.run.calls:,}",
+                f"{result.run.tokens:,}" if result.run.tokens else UNKNOWN,
+                UNKNOWN if result.price_per_thousand is None else f"{result.price_per_thousand:.2f}",
+                *(f"{seconds:.3f} s" for seconds in result.latencies.values()),
             ]
-            for verdict in evaluation.verdicts
-            if verdict.run.reranked
+            for result in evaluation.results
+            if result.run.reranked
         ),
     )
     yield ""
@@ -130,29 +130,29 @@ def _cuts(evaluation: Evaluation) -> Iterator[str]:
         ["contender", "top_n", "recall", "recall of the whole list", "its length"],
         (
             [
-                _escaped(verdict.label),
+                _escaped(result.label),
                 str(cut.top_n),
                 f"{cut.recall:.3f}",
                 f"{cut.recall_of_all:.3f}",
                 f"{cut.candidates:.0f}",
             ]
-            for verdict in evaluation.verdicts
-            for cut in [verdict.top_n]
+            for result in evaluation.results
+            for cut in [result.top_n]
         ),
     )
-    for verdict in evaluation.verdicts:
-        if verdict.threshold is not None:
-            yield from _thresholds(evaluation, verdict, verdict.threshold)
+    for result in evaluation.results:
+        if result.threshold is not None:
+            yield from _thresholds(evaluation, result, result.threshold)
 
 
-def _thresholds(evaluation: Evaluation, verdict: Verdict, best: Threshold) -> Iterator[str]:
-    columns = scored(evaluation.topics, verdict.run.rankings)
+def _thresholds(evaluation: Evaluation, result: ContenderResult, best: Threshold) -> Iterator[str]:
+    columns = scored(evaluation.topics, result.run.rankings)
     rows = [("highest F1", best)]
-    if verdict.held_out is not None:
-        rows.append(("the same, on queries that did not choose it", verdict.held_out))
+    if result.held_out is not None:
+        rows.append(("the same, on queries that did not choose it", result.held_out))
     rows += [(f"recall of at least {level * 100:.0f} %", cut) for level, cut in thresholds(columns).items()]
     yield ""
-    yield f"### Scores of {_escaped(verdict.label)}"
+    yield f"### Scores of {_escaped(result.label)}"
     yield ""
     yield from table(
         ["chosen for", "score_threshold", "precision", "recall", "F1", "documents kept", "queries left with none"],

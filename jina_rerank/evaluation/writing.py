@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from .report import report
-from .verdicts import Evaluation
+from .results import Evaluation
 
 
 def write_report(evaluation: Evaluation, directory: str | os.PathLike[str]) -> Path:

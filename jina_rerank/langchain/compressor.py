@@ -10,14 +10,14 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from .._narrow import PositiveInteger, as_integer
+from .._config import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
+from .._core import Core
+from .._endpoint import API_KEY_VARIABLE, MISSING_KEY
+from .._typeguards import PositiveInteger, as_integer
 from ..catalog import DEFAULT_MODEL, find_model
 from ..client import RerankClient
-from ..core import Core
-from ..endpoint import API_KEY_VARIABLE, MISSING_KEY
 from ..errors import ConfigurationError
 from ..models import RerankResponse
-from ..options import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
 from .items import Item, Ranked, image_or_text, only_documents, ranked, scored, text_of

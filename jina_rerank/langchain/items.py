@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, TypedDict
 
 from langchain_core.documents import Document
 
-from .._narrow import is_array, is_object
+from .._typeguards import is_array, is_object
 from ..documents import Document as Rankable
 from ..errors import InvalidRequestError
 from ..models import RerankResponse

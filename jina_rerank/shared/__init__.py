@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from .._stack.limit_store import LimitStore, SharedLimits
 from ..limits import RateLimit
-from ._account import Account
 from ._link import Address, parse_url
-from ._server import Server
+from ._member import Member
+from ._server import RedisServer
 from ._store import RedisStore
 
 __all__ = ["RedisLimits"]
@@ -65,9 +65,9 @@ class RedisLimits:
         """
         # Braces: all keys of a scope are on the same node of a cluster.
         keys = [f"{self._prefix}:{{{scope}}}:{name}" for name in ("state", "members", "leases", "waiting")]
-        server = Server(self._address, keys)
-        account = Account(stated, window=self._window, lease=self._lease)
-        return RedisStore(server, account, timeout=self._timeout)
+        server = RedisServer(self._address, keys)
+        member = Member(stated, window=self._window, lease=self._lease)
+        return RedisStore(server, member, timeout=self._timeout)
 
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Final
 
-from .._narrow import is_object
 from .._stack.limit_store import Kind
+from .._typeguards import is_object
 from ..limits import RateLimit
-from ._ledger import BUCKETS
+from ._usage_window import BUCKETS
 
 SCRIPT: Final = files("jina_rerank.shared").joinpath("limits.lua").read_text(encoding="utf-8")
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -18,7 +18,7 @@ KINDS: Final[tuple[Kind, ...]] = ("requests", "tokens", "concurrency")
 
 
 @dataclass(slots=True)
-class Lessons:
+class LimitUpdates:
     """What the API has said about its limits since the last exchange."""
 
     limits: dict[Kind, tuple[int, int]] = field(default_factory=dict[Kind, tuple[int, int]])
@@ -32,14 +32,14 @@ class Lessons:
             self.limits[kind] = (limit, remaining)
         self.pause = max(self.pause, pause)
 
-    def add_all(self, later: "Lessons") -> None:
+    def add_all(self, later: "LimitUpdates") -> None:
         """Add those of `later`."""
         self.limits.update(later.limits)
         self.pause = max(self.pause, later.pause)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class ReserveRequest:
     """One exchange: what a process reports and asks for."""
 
     member: str
@@ -58,7 +58,7 @@ class Report:
     want: int
     """How many wait, those beyond `asked` included."""
     stated: dict[str, int]
-    lessons: Lessons
+    limit_updates: LimitUpdates
     window: float
     lease: float
     leave: bool = False
@@ -76,8 +76,8 @@ class Report:
                 "ask": self.asked,
                 "want": self.want,
                 "stated": self.stated,
-                "learn": [(kind, *limit) for kind, limit in self.lessons.limits.items()],
-                "pause": round(self.lessons.pause * 1000),
+                "learn": [(kind, *limit) for kind, limit in self.limit_updates.limits.items()],
+                "pause": round(self.limit_updates.pause * 1000),
                 "window": round(self.window * 1000),
                 "buckets": BUCKETS,
                 "lease": round(self.lease * 1000),
@@ -87,7 +87,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReserveReply:
     """What the script answers."""
 
     epoch: str
@@ -111,7 +111,7 @@ class Answer:
     limits: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
-    def decode(cls, values: object) -> "Answer":
+    def decode(cls, values: object) -> "ReserveReply":
         """Return what the script's reply says.
 
         Raises:

@@ -8,11 +8,11 @@ from ._exchange import SCRIPT, SCRIPT_SHA
 from ._link import LINK_ERRORS, Address, Command, Link, ServerError
 
 SERVER_ERRORS: Final = (*LINK_ERRORS, ValueError, TypeError)
-"""What `Server` may raise: as LINK_ERRORS, or an address or a reply makes no sense."""
+"""What `RedisServer` may raise: as LINK_ERRORS, or an address or a reply makes no sense."""
 _MOST_CONNECTIONS: Final = 3
 
 
-class Server:
+class RedisServer:
     """One server, or the node of a cluster that has the keys."""
 
     def __init__(self, address: Address, keys: Sequence[str]) -> None:

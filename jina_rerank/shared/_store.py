@@ -11,12 +11,12 @@ from typing import Any, Final
 import anyio
 
 from .._stack.connections import CLOSING_SECONDS, close_with_loop
-from .._stack.later import call_later, spawn
 from .._stack.limit_store import ForeignUse, Kind, Permit
+from .._stack.timers import call_later, spawn
 from ..limits import RateLimit
-from ._account import Account
-from ._exchange import Answer
-from ._server import SERVER_ERRORS, Server, reason
+from ._exchange import ReserveReply
+from ._member import Member
+from ._server import SERVER_ERRORS, RedisServer, reason
 
 _logger: Final = logging.getLogger("jina_rerank")
 
@@ -55,9 +55,9 @@ class _Waiter:
 class RedisStore:
     """Implements `LimitStore`. What waits is asked for by a task that runs only as long as something waits."""
 
-    def __init__(self, server: Server, account: Account, *, timeout: float) -> None:
+    def __init__(self, server: RedisServer, member: Member, *, timeout: float) -> None:
         self._server = server
-        self._account = account
+        self._member = member
         self._timeout = timeout
         self._waiting: dict[_Waiter, None] = {}  # an ordered set
         self._share: RateLimit | None = None
@@ -80,7 +80,7 @@ class RedisStore:
     @property
     def foreign(self) -> ForeignUse:
         """See `LimitStore`."""
-        return self._account.foreign(anyio.current_time())
+        return self._member.foreign(anyio.current_time())
 
     async def acquire(self, tokens: int, latest: float) -> Permit | float:
         """See `LimitStore`."""
@@ -102,8 +102,8 @@ class RedisStore:
 
     def release(self, permit: Permit, *, tokens: int | None = None, counted: bool = True) -> None:
         """See `LimitStore`."""
-        self._account.release(permit, tokens=tokens, counted=counted)
-        last = self._account.last
+        self._member.release(permit, tokens=tokens, counted=counted)
+        last = self._member.last
         if last.waiting or "concurrency" in last.limits:
             self._report_soon()
         elif self._is_up and self._serving is None:
@@ -111,7 +111,7 @@ class RedisStore:
 
     def learn(self, kind: Kind | None, limit: int | None, *, remaining: int = 0, pause: float = 0.0) -> None:
         """See `LimitStore`."""
-        self._account.learn(kind, limit, remaining, pause)
+        self._member.learn(kind, limit, remaining, pause)
         self._report_soon()
 
     async def aclose(self) -> None:
@@ -142,7 +142,7 @@ class RedisStore:
             await self._rested.wait()
 
     def _grant(self, tokens: int, *, local: bool) -> Permit:
-        return self._account.grant(anyio.current_time(), tokens, local=local)
+        return self._member.grant(anyio.current_time(), tokens, local=local)
 
     # When to serve -----------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class RedisStore:
 
     @property
     def _is_idle(self) -> bool:
-        return self._is_up and self._account.is_reported and not self._account.held and not self._waiting
+        return self._is_up and self._member.is_reported and not self._member.held and not self._waiting
 
     async def _serve(self, scope: anyio.CancelScope) -> None:
         try:
@@ -201,17 +201,17 @@ class RedisStore:
 
     async def _pause(self) -> None:
         """Wait until it is time to ask again, or something has changed here."""
-        if self._account.last.asks_in:
-            with anyio.move_on_after(self._account.last.asks_in * (1 + _JITTER * random.random())):
+        if self._member.last.asks_in:
+            with anyio.move_on_after(self._member.last.asks_in * (1 + _JITTER * random.random())):
                 await self._nudge.wait()
 
     def _next_report(self) -> float:
         if self._share is not None:
             backoff = min(_LONGEST_BACKOFF, _SHORTEST_BACKOFF * 2.0 ** min(self._failures, 10))
             return backoff * random.uniform(0.5, 1)
-        if not self._account.is_reported:
+        if not self._member.is_reported:
             return _REPORT_SECONDS
-        return self._account.lease / 3 if self._account.held else _IDLE_SECONDS
+        return self._member.lease / 3 if self._member.held else _IDLE_SECONDS
 
     # One exchange ------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class RedisStore:
                 self._nudge = anyio.Event()
                 waiters = tuple(islice(self._waiting, _MOST_ASKED))
                 answer = await self._ask([waiter.tokens for waiter in waiters])
-                if self._account.receive(answer):
+                if self._member.receive(answer):
                     self._take(answer, waiters)
                     return True
             self._fail("it loses what it is told")
@@ -247,15 +247,15 @@ class RedisStore:
     async def _degrade_soon(self) -> None:
         self._degrade()
 
-    async def _ask(self, asked: Sequence[int]) -> Answer:
+    async def _ask(self, asked: Sequence[int]) -> ReserveReply:
         now = anyio.current_time()
-        report = self._account.report(now, asked, want=len(self._waiting), leave=self._closed)
+        report = self._member.report(now, asked, want=len(self._waiting), leave=self._closed)
         reply: Any = None
         with anyio.fail_after(self._timeout):
             reply = await self._server.run(report.encode())
-        return Answer.decode(reply)
+        return ReserveReply.decode(reply)
 
-    def _take(self, answer: Answer, waiters: Sequence[_Waiter]) -> None:
+    def _take(self, answer: ReserveReply, waiters: Sequence[_Waiter]) -> None:
         for waiter in waiters[: answer.granted]:
             permit = self._grant(waiter.tokens, local=False)
             if waiter in self._waiting:
@@ -277,11 +277,11 @@ class RedisStore:
         now = anyio.current_time()
         if not self._closed and now >= self._warns_at:
             self._warns_at = now + _WARNING_SECONDS
-            _logger.warning(_WARNING, self._server, why, self._account.members)
+            _logger.warning(_WARNING, self._server, why, self._member.members)
 
     def _degrade(self) -> None:
         """From now on permits are local ones; but what waits for the window to have room waits for that."""
-        self._share = self._account.share()
+        self._share = self._member.share()
         wait = self._may_go - anyio.current_time()
         if wait <= 0:
             self._stop_waiting()

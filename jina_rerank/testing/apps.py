@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ..endpoint import Endpoint
-from .recordings import Answer, Recording, Scrubber, shown
+from .._endpoint import Endpoint
+from .recordings import RecordedResponse, Recording, Scrubber, shown
 
 _TIMEOUT = 120.0
 """Seconds for one answer of the API while it is recorded: more than any client waits by default."""
@@ -58,7 +58,7 @@ class Replay:
         return JSONResponse({"detail": problem}, 404)
 
 
-class Record:
+class RecordingApp:
     """Asks the API, and writes what it has answered when the test ends."""
 
     def __init__(self, path: Path, upstream: Endpoint) -> None:
@@ -90,21 +90,21 @@ class Record:
             self._path.write_text(self._recording.to_text(), encoding="utf-8")
         return _listed(self._problems)
 
-    async def _ask(self, body: bytes) -> Answer:
+    async def _ask(self, body: bytes) -> RecordedResponse:
         headers = {"content-type": "application/json", "accept": "application/json"}
         if secret := self._secret():
             headers["authorization"] = f"Bearer {secret}"
         async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
             response = await client.post(self._upstream.url, content=body, headers=headers)
         headers, said = self._scrubber.headers(response.headers), self._scrubber.body(response.content)
-        return Answer(response.status_code, headers, said)
+        return RecordedResponse(response.status_code, headers, said)
 
     def _secret(self) -> str | None:
         key = self._upstream.api_key
         return None if key is None else key.get_secret_value()
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: RecordedResponse) -> Response:
     text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
     return Response(text, answer.status, dict(answer.headers))
 

@@ -9,8 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from .._narrow import is_array, is_object
 from .._redaction import Redactor
+from .._typeguards import is_array, is_object
 from ..emulator.scorers import SCORER_HEADER
 
 _SCRUBBED: Final = "SCRUBBED"
@@ -23,7 +23,7 @@ _KEPT_HEADERS: Final = ("content-type", "retry-after", "x-request-id", SCORER_HE
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RecordedResponse:
     """What the API said."""
 
     status: int
@@ -40,16 +40,16 @@ class Recording:
     """
 
     def __init__(self) -> None:
-        self._exchanges: dict[str, tuple[Any, Answer]] = {}
+        self._exchanges: dict[str, tuple[Any, RecordedResponse]] = {}
 
     def __len__(self) -> int:
         return len(self._exchanges)
 
-    def add(self, body: Any, answer: Answer) -> None:
+    def add(self, body: Any, answer: RecordedResponse) -> None:
         """Keeps the answer to `body`."""
         self._exchanges[_identity(body)] = body, answer
 
-    def find(self, body: Any) -> Answer | None:
+    def find(self, body: Any) -> RecordedResponse | None:
         """The answer to a body with the same JSON, in whatever order its fields are; None if there is none."""
         found = self._exchanges.get(_identity(body))
         return None if found is None else found[1]
@@ -82,7 +82,9 @@ class Recording:
         try:
             for exchange in json.loads(text):
                 answer = exchange["answer"]
-                recording.add(exchange["request"], Answer(int(answer["status"]), answer["headers"], answer["body"]))
+                recording.add(
+                    exchange["request"], RecordedResponse(int(answer["status"]), answer["headers"], answer["body"])
+                )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError("it is not a recording; delete it, and record it again") from error
         return recording

@@ -10,11 +10,11 @@ from typing import Any, Final, Self
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._narrow import is_object
+from .._endpoint import resolve_endpoint
+from .._typeguards import is_object
 from ..emulator import AppOptions, Server, create_app
 from ..emulator.faults import FAULT_HEADER, parse_fault
-from ..endpoint import resolve_endpoint
-from .apps import Record, Replay
+from .apps import RecordingApp, Replay
 from .recordings import recording_path
 
 _HOST: Final = "127.0.0.1"
@@ -83,7 +83,7 @@ class JinaEmulator:
         Raises:
             ValueError: There is no such fault, or the answers come from a recording.
         """
-        if isinstance(self._app, Replay | Record):
+        if isinstance(self._app, Replay | RecordingApp):
             raise ValueError("fail_next: a recorded test gets the API's own answers; leave out its marker")  # noqa: TRY004  # the value is what is wrong
         parse_fault(fault)
         self._faults += [fault] * times
@@ -132,7 +132,7 @@ class EmulatorServer:
         )
         self._options = options
         self._numbers = count(1)
-        self._recorded: Replay | Record | None = None
+        self._recorded: Replay | RecordingApp | None = None
         # Before the first test begins, session-wide fixtures may ask already.
         self._current = JinaEmulator("", "", create_app(**options))
 
@@ -165,9 +165,9 @@ class EmulatorServer:
     ) -> None:
         self._server.close()
 
-    def _recorded_app(self, test_file: Path, node_id: str) -> Replay | Record:
+    def _recorded_app(self, test_file: Path, node_id: str) -> Replay | RecordingApp:
         path = recording_path(test_file, node_id)
-        return Replay(path, node_id) if self._upstream is None else Record(path, self._upstream)
+        return Replay(path, node_id) if self._upstream is None else RecordingApp(path, self._upstream)
 
 
 async def _read(receive: Receive) -> bytes | None:

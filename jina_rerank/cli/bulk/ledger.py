@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
-from .._narrow import is_object
-from .bulk_rows import Row
-from .bulk_tables import Columns, Table, read_records, write_table
-from .console import json_line
-from .failures import CommandError
+from ..._typeguards import is_object
+from ..console import json_line
+from ..failures import CommandError
+from .rows import Row
+from .tables import Columns, Table, read_records, write_table
 
 _NOT_TEXTS: Final = ("row", "indices", "scores", "documents", "tokens")
 """Columns that are JSON in the cells of CSV."""

@@ -8,15 +8,15 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 import anyio.lowlevel
 
 from ._background import background
+from ._batch import Batch
+from ._call import check_key
+from ._config import Options, as_count, check_flag
+from ._core import Core
 from ._stack.connections import CLOSING_SECONDS
-from .batch import Batch
-from .call import check_key
-from .core import Core
+from ._totals import Totals
 from .documents import SINGLE, Document
 from .errors import InvalidRequestError
 from .models import AnyRequest, BatchProgress, RerankOutcome, T
-from .options import Options, as_count, check_flag
-from .totals import Totals
 
 R = TypeVar("R", bound=AnyRequest)
 

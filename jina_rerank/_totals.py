@@ -37,7 +37,7 @@ class _Sum:
     price: float = 0.0
 
 
-class Account:
+class UsageCounter:
     """Adds up totals, from any number of threads.
 
     Each thread has a sum of its own, which it alone changes: there is no lock that a fork could leave taken.
@@ -45,7 +45,7 @@ class Account:
 
     __slots__ = ("_parent", "_sums")
 
-    def __init__(self, parent: "Account | None" = None) -> None:
+    def __init__(self, parent: "UsageCounter | None" = None) -> None:
         self._parent = parent
         self._sums: dict[int, _Sum] = {}
 

@@ -4,8 +4,8 @@ from typing import Annotated, Final
 
 import typer
 
-from .console import json_line, note, result_console, write_line
-from .failures import ends_clearly, needing
+from ..console import json_line, note, result_console, write_line
+from ..failures import ends_clearly, needing
 
 _CLAIMS: Final = 40
 
@@ -23,9 +23,9 @@ def demo(
     """
     with needing("demo"):
         # What these import is of the extra [demo].
-        from .demo_report import report  # noqa: PLC0415
-        from .demo_run import target, work  # noqa: PLC0415
-        from .demo_screen import screen  # noqa: PLC0415
+        from .report import report  # noqa: PLC0415
+        from .run import target, work  # noqa: PLC0415
+        from .screen import screen  # noqa: PLC0415
     with target() as asked:
         note(f"asking {asked.name}")
         done = report(work(asked, claims))

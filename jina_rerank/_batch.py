@@ -6,9 +6,9 @@ from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
+from ._core import Core
+from ._stack.background_tasks import DetachedTasks
 from ._stack.connections import CLOSING_SECONDS
-from ._stack.detached import DetachedTasks
-from .core import Core
 from .documents import Document
 from .errors import ClientClosedError, ConfigurationError, RerankError
 from .models import AnyRequest, BatchProgress, RerankOutcome

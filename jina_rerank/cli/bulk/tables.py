@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Literal, TypeAlias, cast
 
-from .._narrow import is_array, is_object
-from .bulk_rows import Record
-from .console import json_line
-from .failures import CommandError, needing
+from ..._typeguards import is_array, is_object
+from ..console import json_line
+from ..failures import CommandError, needing
+from .rows import Record
 
 Kind: TypeAlias = Literal["jsonl", "csv", "parquet"]
 

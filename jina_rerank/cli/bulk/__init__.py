@@ -11,18 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ..catalog import DEFAULT_MODEL
-from ..options import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
-from ..sync import SyncRerankClient
-from .bulk_ledger import Ledger
-from .bulk_lock import locked
-from .bulk_rows import Ranking, Row, number_rows
-from .bulk_run import rank_rows
-from .bulk_screen import progress_bar, spent
-from .bulk_tables import Columns, Table, count_records, opened, read_records, table_at
-from .console import note, warnings_noted
-from .failures import CommandError, ends_clearly, writing
-from .server import (
+from ..._config import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
+from ...catalog import DEFAULT_MODEL
+from ...sync import SyncRerankClient
+from ..console import note, warnings_noted
+from ..failures import CommandError, ends_clearly, writing
+from ..server import (
     AllowInsecure,
     ApiKeyVariable,
     BaseUrl,
@@ -31,9 +25,15 @@ from .server import (
     MaxDocuments,
     ModelOption,
     ScoringOption,
-    Server,
+    ServerOptions,
     Timeout,
 )
+from .ledger import Ledger
+from .lock import locked
+from .rows import RankingArguments, Row, number_rows
+from .run import rank_rows
+from .screen import progress_bar, spent
+from .tables import Columns, Table, count_records, opened, read_records, table_at
 
 
 @ends_clearly
@@ -76,7 +76,7 @@ def bulk(
     Rows that fail go to OUT.failed.jsonl with their error; the same command
     tries them again.
     """
-    server = Server(
+    server = ServerOptions(
         base_url=base_url,
         api_key_variable=api_key_variable,
         allow_insecure=allow_insecure,
@@ -92,7 +92,7 @@ def bulk(
         "scoring": scoring,
         "with_documents": with_documents,
     }
-    ranking = Ranking(
+    ranking = RankingArguments(
         model=model,
         top_n=top_n,
         local=local,
@@ -144,7 +144,7 @@ def _check(source: Path, out: Path, ledger: Ledger) -> None:
 class _Work:
     client: SyncRerankClient
     table: Table
-    ranking: Ranking
+    ranking: RankingArguments
     max_concurrency: int | None
     with_documents: bool
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import anyio
 
 from .._background import background
+from .._results import Results
 from ..catalog import find_model
 from ..client import RerankClient
 from ..emulator.scorers import SCORER_HEADER
 from ..errors import RerankError
 from ..models import RerankResponse
-from ..results import Results
 from ..sync import SyncRerankClient
 from .topics import Passage, Topic
 
-Ranking = RerankResponse[Passage]
+PassageResponse = RerankResponse[Passage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Run:
     """One contender's rankings, and what they took."""
 
     name: str
-    rankings: Sequence[Ranking]
+    rankings: Sequence[PassageResponse]
     """One for each topic, in order."""
     latencies: Sequence[float] = ()
     """Seconds that each call took, with its retries and its waits for a place. There are none for the order given, nor
@@ -132,7 +132,7 @@ class _Asking:
         max_doc_length: int | None,
         on_answer: Callable[[], object],
     ) -> None:
-        self.answers: dict[int, tuple[Ranking, float]] = {}
+        self.answers: dict[int, tuple[PassageResponse, float]] = {}
         self.failure: RerankError | None = None
         self._client = client
         self._topics = topics

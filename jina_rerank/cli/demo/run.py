@@ -5,14 +5,14 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..emulator import MiniLMScorer, serve
-from ..emulator.scifact import Claim, claims
-from ..endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, resolve_endpoint
-from ..evaluation import Evaluation, evaluate, sample
-from ..retry import RetryPolicy
-from ..sync import SyncRerankClient
-from .console import progress_bars
-from .local import LOCAL_KEY
+from ..._endpoint import API_KEY_VARIABLE, BASE_URL_VARIABLE, resolve_endpoint
+from ...emulator import MiniLMScorer, serve
+from ...emulator.scifact import Claim, claims
+from ...evaluation import Evaluation, evaluate, sample
+from ...retry import RetryPolicy
+from ...sync import SyncRerankClient
+from ..console import progress_bars
+from ..local import LOCAL_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,20 @@ from typing import Final
 
 import httpx
 
-from .._stack.answers import BoundedBody
+from .._endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
 from .._stack.http import SecretHeaders, translate
+from .._stack.raw_response import BoundedBody
 from .._stack.routes import Route, route_to
-from ..endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
+from .._status_errors import error_from_response
 from ..errors import APITimeoutError, ConfigurationError, RerankError, ResponseFormatError
-from ..refusals import refusal
-from .server import Server
+from .server import ServerOptions
 
 _SECONDS: Final = 10.0
 """How long a person waits for a list."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResponse:
     """What a server has answered."""
 
     status: int
@@ -44,12 +44,14 @@ class Answer:
         if 200 <= self.status < 300:
             return None
         keyless = self.sent.keyless
-        refused = refusal(self.status, self.headers, self.body, url=self.url, now=time.time(), keyless=keyless)
+        refused = error_from_response(
+            self.status, self.headers, self.body, url=self.url, now=time.time(), keyless=keyless
+        )
         self.sent.redactor.error(refused)
         return refused
 
 
-def configured(server: Server = Server()) -> Endpoint:  # noqa: B008  # frozen
+def configured(server: ServerOptions = ServerOptions()) -> Endpoint:  # noqa: B008  # frozen
     """The server that the options or the environment name, or the hosted API; without a key where one is missing.
 
     Raises:
@@ -73,7 +75,7 @@ def route(endpoint: Endpoint) -> Route:
     return route_to(endpoint.url, proxy=None, verify=True, trust_env=True)
 
 
-def get(endpoint: Endpoint, path: str, way: Route) -> Answer:
+def get(endpoint: Endpoint, path: str, way: Route) -> ProbeResponse:
     """Asks for a route beside that of rankings.
 
     Raises:
@@ -99,7 +101,7 @@ def get(endpoint: Endpoint, path: str, way: Route) -> Answer:
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         failure = translate(error, url)
     else:
-        return Answer(
+        return ProbeResponse(
             response.status_code,
             {name.lower(): headers.redactor.text(value) for name, value in response.headers.items()},
             body.finish(),

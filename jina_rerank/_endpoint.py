@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
-from ._narrow import is_mapping
+from ._typeguards import is_mapping
 from .errors import ConfigurationError
 
 HOSTED_BASE_URL: Final = "https://api.jina.ai/v1"

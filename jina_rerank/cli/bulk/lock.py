@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
-from .console import note
-from .failures import CommandError
+from ..console import note
+from ..failures import CommandError
 
 _HELD: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 """What the systems say of a lock that somebody else holds."""

@@ -1,4 +1,4 @@
-"""An answer that is not success, to the error it means. Pure, as wire.py is.
+"""An answer that is not success, to the error it means. Pure, as _codec.py is.
 
 Every envelope in use is read: Jina's flat and nested ones, its 422 with `errors`, FastAPI's list, OpenAI's
 `{"error": {...}}`, Jina's inside a gateway's message, a bare string, a gateway's page of HTML, and nothing at all.
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
-from ._narrow import is_array, is_object
+from ._typeguards import is_array, is_object
 from .errors import (
     APIStatusError,
     AuthenticationError,
@@ -78,7 +78,7 @@ class _Envelope(NamedTuple):
     errors: list[dict[str, str]] | None = None
 
 
-def refusal(
+def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, url: str, now: float, keyless: str | None = None
 ) -> APIStatusError:
     """The error that this answer means.

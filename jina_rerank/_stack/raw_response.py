@@ -20,7 +20,7 @@ _CHUNKS_LEFT: Final = 64
 """How many chunks an abandoned answer may still hold: h11 gives at most those of one read of 64 KiB."""
 
 
-class Answer(NamedTuple):
+class RawResponse(NamedTuple):
     """A whole HTTP answer."""
 
     status: int
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
     """Decompressed."""
 
 
-async def read_answer(response: httpx.Response) -> Answer:
+async def read_response(response: httpx.Response) -> RawResponse:
     """The whole answer, read until it is larger than MAX_ANSWER_BYTES.
 
     Raises:
@@ -48,7 +48,7 @@ async def read_answer(response: httpx.Response) -> Answer:
         body = b""  # the status says enough
     finally:
         await response.aclose()
-    return Answer(status, headers, body)
+    return RawResponse(status, headers, body)
 
 
 async def _read_body(response: httpx.Response, encoding: str) -> bytes:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self, TypeAlias, TypedDict, get_args
 
-from ._narrow import as_integer
+from ._endpoint import check_headers
+from ._typeguards import as_integer
 from .catalog import DEFAULT_MODEL, Scoring
-from .endpoint import check_headers
 from .errors import ConfigurationError, RerankError
 from .limits import RateLimit
 from .retry import RetryPolicy

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from ._narrow import is_array, is_object
+from ._typeguards import is_array, is_object
 from .documents import WireDocument
 from .errors import InvalidRequestError, RerankError, ResponseFormatError
 from .models import Strategy, Usage

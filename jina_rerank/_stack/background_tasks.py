@@ -13,7 +13,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from .connections import CLOSING_SECONDS, LoopState
-from .later import spawn
+from .timers import spawn
 
 
 class DetachedTasks:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ._narrow import is_mapping, is_sequence
+from ._codec import Ranking, WireRequest
+from ._config import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
+from ._results import Results
+from ._typeguards import is_mapping, is_sequence
 from .catalog import find_model
 from .documents import Document, Query, is_image, listed, not_blank, wire_documents, wire_query
 from .errors import InvalidRequestError
 from .models import RerankRequest, RerankResponse, build_request
-from .options import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
-from .results import Results
-from .wire import Ranking, WireRequest
 
 T = TypeVar("T")
 

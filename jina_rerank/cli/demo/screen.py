@@ -7,12 +7,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..emulator.scifact import Claim
-from ..evaluation import Measure, Passage
-from ..models import RerankResponse
-from ..results import RerankResult
-from .console import printable, ranking_table
-from .demo_report import Report
+from ..._results import RerankResult
+from ...emulator.scifact import Claim
+from ...evaluation import Measure, Passage
+from ...models import RerankResponse
+from ..console import printable, ranking_table
+from .report import DemoReport
 
 _SHOWN: Final = 5
 _LICENCE: Final = (
@@ -21,7 +21,7 @@ _LICENCE: Final = (
 )
 
 
-def screen(report: Report) -> Group:
+def screen(report: DemoReport) -> Group:
     """The whole screen."""
     gains = report.gains
     best = gains.index(max(gains))
@@ -54,7 +54,7 @@ def _cells(claim: Claim, place: int, result: RerankResult[Passage], *, relevant:
     return tuple(map(Text, (str(result.index + 1), str(place), f"{result.relevance_score:.4f}", title)))
 
 
-def _measures(report: Report) -> Table:
+def _measures(report: DemoReport) -> Table:
     grid = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("", "BM25's order", "reranked"):
         grid.add_column(name, justify="right" if name else "left", no_wrap=True)
@@ -64,7 +64,7 @@ def _measures(report: Report) -> Table:
     return grid
 
 
-def _effort(report: Report) -> str:
+def _effort(report: DemoReport) -> str:
     changes = report.gains
     better, worse = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     return (
@@ -74,7 +74,7 @@ def _effort(report: Report) -> str:
     )
 
 
-def _answered_by(report: Report) -> str:
+def _answered_by(report: DemoReport) -> str:
     if report.scorer is None:
         return f"Ranked by {report.run.model or 'the model'} at {report.work.target.url}."
     return f"Scored by the emulator ({report.scorer}), not by Jina's {report.run.model}."

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..evaluation import Run, Verdict
-from .demo_run import Work
-from .local import scorer_of
+from ...evaluation import ContenderResult, Run
+from ..local import scorer_of
+from .run import Work
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DemoReport:
     """The work, judged."""
 
     work: Work
-    before: Verdict
+    before: ContenderResult
     """Of BM25's order, in which each claim's abstracts stood."""
-    after: Verdict
+    after: ContenderResult
 
     @property
     def gains(self) -> list[float]:
@@ -48,11 +48,11 @@ class Report:
         }
 
 
-def _measures(verdict: Verdict) -> Mapping[str, float]:
-    return {"ndcg_at_10": verdict.mean("nDCG"), "mrr_at_10": verdict.mean("MRR")}
+def _measures(result: ContenderResult) -> Mapping[str, float]:
+    return {"ndcg_at_10": result.mean("nDCG"), "mrr_at_10": result.mean("MRR")}
 
 
-def report(work: Work) -> Report:
+def report(work: Work) -> DemoReport:
     """Judges the work."""
-    before, after = work.evaluation.verdicts
-    return Report(work, before, after)
+    before, after = work.evaluation.results
+    return DemoReport(work, before, after)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from ..totals import Totals
-from .console import progress_bars
+from ..._totals import Totals
+from ..console import progress_bars
 
 
 @contextmanager

@@ -6,7 +6,7 @@ BUCKETS: Final = 122
 """Buckets of a window: half a second each, in one of 61 s."""
 
 
-class Ledger:
+class UsageWindow:
     """Requests and tokens in buckets of time. Memory is bounded by the number of buckets."""
 
     __slots__ = ("_size", "_uncounted", "_used", "window")
@@ -39,7 +39,7 @@ class Ledger:
         return news
 
     def restate(self) -> None:
-        """Report everything again, to a store that has lost it."""
+        """ReserveRequest everything again, to a store that has lost it."""
         self._uncounted = dict(self._used)
 
     def by_age(self, news: dict[int, tuple[int, int]], now: float) -> list[tuple[int, int, int]]:

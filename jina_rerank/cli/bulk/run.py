@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ..errors import (
+from ...errors import (
     APIConnectionError,
     AuthenticationError,
     ClientClosedError,
@@ -15,11 +15,11 @@ from ..errors import (
     PermissionDeniedError,
     RerankError,
 )
-from ..models import RerankRequest, RerankResponse, error_fields
-from ..sync import SyncRerankClient
-from .bulk_rows import Row
-from .failures import in_shell_words
-from .local import scorer_of
+from ...models import RerankRequest, RerankResponse, error_fields
+from ...sync import SyncRerankClient
+from ..failures import in_shell_words
+from ..local import scorer_of
+from .rows import Row
 
 Settle = Callable[[Mapping[str, Any]], None]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any, ClassVar, Final, Generic, TypeVar, overload
 
-from ._narrow import is_sequence
+from ._typeguards import is_sequence
 
 T_co = TypeVar("T_co", covariant=True)
 

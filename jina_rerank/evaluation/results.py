@@ -1,4 +1,4 @@
-"""What an evaluation finds out: a verdict on each contender, and how they compare."""
+"""The results of an evaluation: one for each contender, and how they compare."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from .asking import Run
-from .cuts import Threshold, TopN, best_threshold, best_top_n, held_out, scored
 from .quality import MEASURES, Measure, quality
+from .running import Run
 from .statistics import Estimate, estimate, holm, p_value
+from .thresholds import Threshold, TopN, best_threshold, best_top_n, held_out, scored
 from .topics import Topic
 
 _PERCENTILES: Final = (50, 95, 99)
@@ -35,8 +35,8 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One contender, judged."""
+class ContenderResult:
+    """What one contender has reached."""
 
     run: Run
     quality: Mapping[Measure, Sequence[float]]
@@ -81,6 +81,10 @@ class Verdict:
         return None if price is None else 1_000 * price / len(self.run.rankings)
 
 
+Verdict = ContenderResult
+"""The former name of `ContenderResult`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What `evaluate` has found out."""
@@ -92,12 +96,17 @@ class Evaluation:
     """How many of the first places the measures look at."""
     at_once: int
     """How many calls were made at a time."""
-    verdicts: Sequence[Verdict]
+    results: Sequence[ContenderResult]
     """In the order of the contenders, the order given first."""
+
+    @property
+    def verdicts(self) -> Sequence[ContenderResult]:
+        """The former name of `results`."""
+        return self.results
 
     def compare(self, measure: Measure = "nDCG") -> list[Comparison]:
         """All pairs of contenders."""
-        pairs = list(combinations(self.verdicts, 2))
+        pairs = list(combinations(self.results, 2))
         differences = [
             [b - a for a, b in zip(first.quality[measure], second.quality[measure], strict=True)]
             for first, second in pairs
@@ -111,18 +120,18 @@ class Evaluation:
     @property
     def labels(self) -> Mapping[str, str]:
         """The label of each contender, by name."""
-        return {verdict.name: verdict.label for verdict in self.verdicts}
+        return {result.name: result.label for result in self.results}
 
     @property
-    def best(self) -> Verdict:
+    def best(self) -> ContenderResult:
         """The contender of the highest nDCG; of equal ones the first."""
-        return max(self.verdicts, key=lambda verdict: verdict.mean("nDCG"))
+        return max(self.results, key=lambda result: result.mean("nDCG"))
 
     @property
     def rivals(self) -> list[str]:
         """The contenders from which the best may be set apart by chance alone."""
         doubtful = [{one.first, one.second} for one in self.compare() if not one.significant]
-        return [verdict.name for verdict in self.verdicts if {verdict.name, self.best.name} in doubtful]
+        return [result.name for result in self.results if {result.name, self.best.name} in doubtful]
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as data that `json.dumps` takes."""
@@ -131,17 +140,17 @@ class Evaluation:
             "queries": len(self.topics),
             "cutoff": self.cutoff,
             "at_once": self.at_once,
-            "contenders": [_as_data(verdict) for verdict in self.verdicts],
+            "contenders": [_as_data(result) for result in self.results],
             "comparisons": [asdict(comparison) for comparison in self.compare()],
             "best": self.best.name,
         }
 
 
-def judge(topics: Sequence[Topic], run: Run, cutoff: int) -> Verdict:
-    """The verdict on a run."""
+def judge(topics: Sequence[Topic], run: Run, cutoff: int) -> ContenderResult:
+    """Return the result of a run."""
     orders = [[passage.id for passage in ranking.documents] for ranking in run.rankings]
     columns = scored(topics, run.rankings) if run.reranked else None
-    return Verdict(
+    return ContenderResult(
         run,
         quality(topics, orders, cutoff),
         best_top_n(topics, run.rankings),
@@ -150,19 +159,19 @@ def judge(topics: Sequence[Topic], run: Run, cutoff: int) -> Verdict:
     )
 
 
-def _as_data(verdict: Verdict) -> dict[str, Any]:
-    run = verdict.run
-    cuts = {"top_n": verdict.top_n, "threshold": verdict.threshold, "held_out": verdict.held_out}
+def _as_data(result: ContenderResult) -> dict[str, Any]:
+    run = result.run
+    cuts = {"top_n": result.top_n, "threshold": result.threshold, "held_out": result.held_out}
     return {
-        "name": verdict.name,
+        "name": result.name,
         "model": run.model,
         "scorer": run.scorer,
-        **{measure: asdict(verdict.estimate(measure)) for measure in MEASURES},
+        **{measure: asdict(result.estimate(measure)) for measure in MEASURES},
         "calls": run.calls,
         "attempts": run.attempts,
         "tokens": run.tokens,
         "price": run.price,
         "seconds": run.seconds,
-        "latencies": dict(verdict.latencies),
+        "latencies": dict(result.latencies),
         **{name: cut and asdict(cut) for name, cut in cuts.items()},
     }

@@ -1,4 +1,4 @@
-"""Reranker: a function from batch to batch that travels to the workers of an engine."""
+"""BatchReranker: a function from batch to batch that travels to the workers of an engine."""
 
 import gc
 import multiprocessing
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jina_rerank import ConfigurationError, InvalidRequestError, SyncRerankClient
-from jina_rerank.bulk import Reranker
+from jina_rerank.bulk import BatchReranker
 
 from .servers import RawServer, answer_body, http, send
 
@@ -22,9 +22,9 @@ ADDED = {"indices": [[1, 0], [1, 0]], "scores": [[0.2, 0.1], [0.2, 0.1]], "error
 
 def test_it_adds_columns_to_a_batch(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
-    reranker = Reranker(partial(SyncRerankClient, base_url=raw_server.url))
+    reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url))
     assert reranker(BATCH) == {**BATCH, **ADDED}
-    best = Reranker(partial(SyncRerankClient, base_url=raw_server.url), query="q", documents="d", top_n=1)
+    best = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url), query="q", documents="d", top_n=1)
     assert best({"q": ["x"], "d": [("a", "b")]})["indices"] == [[1]]
     assert reranker({"query": [], "documents": []}) == {
         "query": [],
@@ -38,7 +38,7 @@ def test_it_adds_columns_to_a_batch(raw_server: RawServer) -> None:
 def test_a_row_that_fails_keeps_its_place(raw_server: RawServer) -> None:
     refused = send(http(b'{"detail": "no", "code": "AUTH_INVALID_API_KEY"}', 401))
     raw_server.plays = [GOOD, refused]
-    reranker = Reranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=1))
+    reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=1))
     documents: list[Any] = [["a", "b"], None, ["a", "b"], []]
     done = reranker({"query": ["q", "q", "q", "q"], "documents": documents})
     assert done["indices"] == [[1, 0], [], [], []]
@@ -51,10 +51,10 @@ def test_a_row_that_fails_keeps_its_place(raw_server: RawServer) -> None:
 def test_arguments_and_batches_are_checked(raw_server: RawServer) -> None:
     client: Any = SyncRerankClient(base_url=raw_server.url)
     with pytest.raises(ConfigurationError, match="make_client"):
-        Reranker(client)
+        BatchReranker(client)
     with pytest.raises(InvalidRequestError, match="top_n"):
-        Reranker(top_n=0)
-    reranker = Reranker(partial(SyncRerankClient, base_url=raw_server.url))
+        BatchReranker(top_n=0)
+    reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url))
     for batch, message in (
         ({"query": []}, "no column 'documents', but query"),
         ({**BATCH, "scores": []}, "a column 'scores' already"),
@@ -68,18 +68,18 @@ def test_a_pickle_holds_no_key_and_no_client(monkeypatch: pytest.MonkeyPatch, ra
     raw_server.plays = [GOOD]
     monkeypatch.setenv("JINA_API_KEY", "jina_secret")
     monkeypatch.setenv("JINA_RERANK_BASE_URL", raw_server.url)
-    reranker = Reranker()
+    reranker = BatchReranker()
     reranker(BATCH)
     assert raw_server.requests[0][0]["authorization"] == "Bearer jina_secret"
     packed = pickle.dumps(reranker)
     assert b"jina_secret" not in packed
     assert pickle.loads(packed).client is reranker.client
-    assert Reranker().client is not reranker.client
+    assert BatchReranker().client is not reranker.client
 
 
 def test_threads_and_copies_share_a_client(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
-    reranker = Reranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=2))
+    reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=2))
     with ThreadPoolExecutor(8) as threads:
         copies = [pickle.loads(pickle.dumps(reranker)) for _ in range(20)]
         assert list(threads.map(lambda copy: copy(BATCH), copies)) == [{**BATCH, **ADDED}] * 20
@@ -88,7 +88,7 @@ def test_threads_and_copies_share_a_client(raw_server: RawServer) -> None:
 
 def test_it_works_in_the_processes_of_a_pool(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
-    reranker = Reranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=1))
+    reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=1))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as processes:
         assert list(processes.map(reranker, [BATCH] * 10)) == [{**BATCH, **ADDED}] * 10
@@ -98,11 +98,11 @@ def test_it_works_in_the_processes_of_a_pool(raw_server: RawServer) -> None:
 
 def test_dropped_rerankers_keep_few_clients(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
-    kept = Reranker(partial(SyncRerankClient, base_url=raw_server.url))
+    kept = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url))
     client = kept.client
     clients = []
     for _ in range(30):
-        reranker = Reranker(partial(SyncRerankClient, base_url=raw_server.url))
+        reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url))
         reranker(BATCH)
         clients.append(weakref.ref(reranker.client))
     del reranker

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, cast
 import anyio
 from pydantic import SecretStr
 
+from ._call import Call, open_request, respond
+from ._config import Fallback, LocalOptions, OptionOverrides, Options, TransportName, check_flag, local_options
+from ._endpoint import Endpoint, check_headers, resolve_endpoint
 from ._stack import Send
 from ._stack.connections import Connections, LoopState
-from ._stack.fallback import Incident, with_fallback
-from ._stack.hedging import HedgeAllowance, with_hedge
+from ._stack.fallback import OutageLog, with_fallback
+from ._stack.hedging import HedgeBudget, with_hedge
 from ._stack.http import SecretHeaders, http_attempt
 from ._stack.limit_store import SharedLimits
 from ._stack.rate_limiting import with_max_concurrency, with_rate_limit
@@ -21,18 +24,15 @@ from ._stack.retrying import with_retry
 from ._stack.splitting import with_parts
 from ._stack.timing import with_deadline, with_timeout
 from ._stack.transports import transport_opener
+from ._tokens import estimate_tokens
+from ._totals import Totals, UsageCounter, list_price
 from ._version import __version__
-from .call import Call, open_request, respond
 from .catalog import DEFAULT_MODEL, Scoring
 from .documents import Document
-from .endpoint import Endpoint, check_headers, resolve_endpoint
 from .errors import ClientClosedError, ConfigurationError, InvalidRequestError, RerankError
 from .limits import RateLimit, RateLimitStatus
 from .models import AnyRequest, RerankResponse
-from .options import Fallback, LocalOptions, OptionOverrides, Options, TransportName, check_flag, local_options
 from .retry import RetryPolicy, RetryQuota
-from .tokens import estimate_tokens
-from .totals import Account, Totals, list_price
 
 if TYPE_CHECKING:
     import httpx
@@ -57,9 +57,9 @@ class Shared:
     connections: Connections
     scorer: "Scorer | None" = None
     """What scores in this process; None for a client of a server."""
-    account: Account = field(default_factory=Account)
-    hedges: HedgeAllowance = field(default_factory=HedgeAllowance)
-    incident: Incident = field(default_factory=Incident)
+    account: UsageCounter = field(default_factory=UsageCounter)
+    hedges: HedgeBudget = field(default_factory=HedgeBudget)
+    incident: OutageLog = field(default_factory=OutageLog)
     limits: SharedLimits | None = None
     """What shares the limits of the key with other processes."""
     quotas: dict[int, RetryQuota] = field(default_factory=dict[int, RetryQuota])
@@ -209,7 +209,7 @@ class Core:
 
     def with_account(self) -> Self:
         """A core over the same connections, whose calls are also added up apart."""
-        return type(self)(replace(self._shared, account=Account(self._shared.account)), self.options, closes=False)
+        return type(self)(replace(self._shared, account=UsageCounter(self._shared.account)), self.options, closes=False)
 
     @property
     def totals(self) -> Totals:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-from ..errors import InvalidRequestError
-from ..models import RerankRequest, build_request
+from ...errors import InvalidRequestError
+from ...models import RerankRequest, build_request
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 """What JSON can name, and UTF-8 cannot write."""
@@ -24,7 +24,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
+class RankingArguments:
     """How rows are ranked. What is not the default decides, with the row, whether an output is of this command."""
 
     model: str
@@ -53,7 +53,7 @@ class Row:
     number: int
     """Its position in the input, from 0."""
     record: Record
-    ranking: Ranking
+    ranking: RankingArguments
     digest: str
     """Of all that decides the ranking, so that a result can be told from that of another request."""
 
@@ -87,7 +87,7 @@ class Row:
         )
 
 
-def number_rows(records: Iterable[Record], ranking: Ranking) -> Iterator[Row]:
+def number_rows(records: Iterable[Record], ranking: RankingArguments) -> Iterator[Row]:
     """The rows that records make."""
     for number, record in enumerate(records):
         fields = record.fields
