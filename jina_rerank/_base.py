@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from ._config import LocalOptions, OptionOverrides
 from ._core import Core
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class BaseClient:
     """A client over a Core."""
 
-    core: Core
+    _core: Core
 
     @classmethod
     def local(
@@ -45,7 +45,7 @@ class BaseClient:
         Raises:
             ConfigurationError: The scorer is none of these, its extra is not installed, or an option breaks a rule.
         """
-        return cls.over(Core.local(scorer, options))
+        return client_over(cls, Core.local(scorer, options))
 
     def estimate_tokens(self, request: AnyRequest, *, key: Callable[[Any], Document] | None = None) -> int:
         """Estimate from its bytes how many tokens a request, as `rerank_many` takes it, will be billed for.
@@ -53,12 +53,12 @@ class BaseClient:
         Raises:
             InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
         """
-        return self.core.estimate_tokens(request, key)
+        return self._core.estimate_tokens(request, key)
 
     @property
     def totals(self) -> Totals:
         """What the calls of this client and its clones have cost so far."""
-        return self.core.totals
+        return self._core.totals
 
     @property
     def limits(self) -> RateLimitStatus:
@@ -66,7 +66,7 @@ class BaseClient:
 
         RerankClient: of the running event loop. SyncRerankClient: of all sync clients of the process.
         """
-        return self.core.limits_here()
+        return self._core.limits_here()
 
     def with_options(self, **options: Unpack[OptionOverrides]) -> Self:
         """Return a clone with other options, over the same connections.
@@ -82,15 +82,23 @@ class BaseClient:
             ConfigurationError: A value breaks a rule, or an option is that of all clones.
         """
         clone = copy.copy(self)
-        clone.core = self.core.with_options(options)
+        clone._core = self._core.with_options(options)  # noqa: SLF001  # of this class
         return clone
 
-    @classmethod
-    def over(cls, core: Core) -> Self:
-        """A client over a core that is there already: for this package's own adapters."""
-        client = object.__new__(cls)
-        client.core = core
-        return client
-
     def __repr__(self) -> str:
-        return f"{type(self).__name__}{getattr(self, 'core', '(not made)')!r}"
+        return f"{type(self).__name__}{getattr(self, '_core', '(not made)')!r}"
+
+
+C = TypeVar("C", bound=BaseClient)
+
+
+def client_over(kind: type[C], core: Core) -> C:
+    """Return a client over a core that exists already: for this package's own adapters."""
+    client = object.__new__(kind)
+    client._core = core  # of this module
+    return client
+
+
+def core_of(client: BaseClient) -> Core:
+    """Return the core of a client: for this package's own adapters."""
+    return client._core  # noqa: SLF001  # of this module

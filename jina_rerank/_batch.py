@@ -9,6 +9,7 @@ import anyio
 from ._core import Core
 from ._stack.background_tasks import DetachedTasks
 from ._stack.connections import CLOSING_SECONDS
+from ._warnings import CallerLine
 from .documents import Document
 from .errors import ClientClosedError, ConfigurationError, RerankError
 from .models import AnyRequest, BatchProgress, RerankOutcome
@@ -29,6 +30,7 @@ class Batch(Generic[R]):
         key: Gives the document of each object in a request's `documents`; None if they are documents themselves.
         workers: How many requests are carried out at once.
         ordered: Whether outcomes are handed over in the order of their requests, or as they come.
+        caller: The line that warnings name.
 
     Raises:
         ClientClosedError: The client is closed.
@@ -42,11 +44,13 @@ class Batch(Generic[R]):
         key: Callable[[Any], Document] | None,
         workers: int,
         ordered: bool,
+        caller: CallerLine | None = None,
     ) -> None:
         self.progress: BatchProgress = BatchProgress(0, 0, 0, 0.0)
         self.tasks: DetachedTasks = DetachedTasks(core.here())
         self._core = core
         self._key = key
+        self._caller = caller
         self._most_workers = workers
         self._ordered = ordered
         self._workers = 0
@@ -173,9 +177,8 @@ class Batch(Generic[R]):
 
     async def _outcome(self, index: int, request: R) -> RerankOutcome[R, Any] | None:
         try:
-            call = self._core.open(request, index, self._key)
-            call.wire.tally.patient = True
-            return RerankOutcome(index, request, response=await self._core.perform(call))
+            call = self._core.open_request(request, index, self._key, self._caller)
+            return RerankOutcome(index, request, response=await self._core.perform(call, is_batched=True))
         except RerankError as error:
             if isinstance(error, ClientClosedError):
                 self.end(error)

@@ -1,18 +1,18 @@
 """The two ends of a call: from the caller's arguments to what is sent, and from the ranking to the response."""
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 from ._codec import Ranking, WireRequest
-from ._config import CLIENT_DEFAULT, ClientDefault, Options, check_seconds
+from ._config import CLIENT_DEFAULT, ClientConfig, ClientDefault, check_seconds
 from ._results import Results
 from ._typeguards import is_mapping, is_sequence
-from .catalog import find_model
-from .documents import Document, Query, is_image, listed, not_blank, wire_documents, wire_query
+from ._warnings import CallerLine, warn_deprecated
+from .catalog import Model, find_model
+from .documents import Document, Query, WireDocument, is_image, listed, not_blank, wire_documents, wire_query
 from .errors import InvalidRequestError
-from .models import RerankRequest, RerankResponse, build_request
+from .models import RequestFields, RerankRequest, RerankResponse, build_request
 
 T = TypeVar("T")
 
@@ -26,7 +26,20 @@ class Call(Generic[T]):
     sent: Sequence[int]
     """The positions of those that are sent: all but the blank ones."""
     top_n: int | None
+    deadline: float | None
+    """Seconds for the whole call; None for no limit."""
     wire: WireRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a call needs to know of where it goes."""
+
+    config: ClientConfig
+    hosted: bool = False
+    """Whether it is Jina's own API."""
+    only_model: str | None = None
+    """The model that ranks, whichever a call names, of a client that ranks in process: the catalogue does not apply."""
 
 
 def open_call(
@@ -34,16 +47,11 @@ def open_call(
     documents: Iterable[T],
     *,
     key: Callable[[T], Document] | None,
-    model: str | None,
-    top_n: int | None,
     deadline: float | ClientDefault | None,
-    return_embeddings: bool | None,
-    max_doc_length: int | None,
-    extra_body: Mapping[str, Any] | None,
-    options: Options,
-    hosted: bool,
+    to: Destination,
+    **fields: Unpack[RequestFields],
 ) -> Call[T]:
-    """A call from the arguments of `rerank`; `hosted` says that it goes to Jina's own API.
+    """Return the call for the arguments of `rerank`.
 
     Raises:
         InvalidRequestError: They break a rule.
@@ -51,21 +59,13 @@ def open_call(
     _check_order(query, documents)
     check_key(key)
     items: tuple[T, ...] = listed(documents)
-    request = build_request(
-        query=query,
-        documents=(),  # they are checked once, where their wire form is made
-        model=model,
-        top_n=top_n,
-        return_embeddings=return_embeddings,
-        max_doc_length=max_doc_length,
-        extra_body=extra_body,
-    )
+    request = build_request(query=query, documents=(), **fields)  # documents are checked where their wire form is made
     if deadline is CLIENT_DEFAULT:
-        deadline = options.deadline
+        deadline = to.config.deadline
     else:
         check_seconds("deadline", deadline, InvalidRequestError)
     given = items if key is None else [key(item) for item in items]
-    return _call(request, items, given, deadline=deadline, options=options, hosted=hosted)
+    return _call(request, items, given, deadline=deadline, to=to)
 
 
 def _check_order(query: object, documents: object) -> None:
@@ -88,9 +88,14 @@ def check_key(key: object) -> None:
 
 
 def open_request(
-    request: object, position: int, *, key: Callable[[Any], Document] | None, options: Options, hosted: bool
+    request: object,
+    position: int,
+    *,
+    key: Callable[[Any], Document] | None,
+    to: Destination,
+    caller: CallerLine | None = None,
 ) -> Call[Any]:
-    """A call from what `rerank_many` was given at a position: a RerankRequest, or a mapping with its fields.
+    """Return the call for what `rerank_many` was given at a position: a RerankRequest, or a mapping with its fields.
 
     Raises:
         InvalidRequestError: It breaks a rule, or `key` raised an exception.
@@ -101,7 +106,7 @@ def open_request(
     except Exception as error:  # noqa: BLE001  # of the caller's function, for one request of many
         reason = f"{type(error).__name__}: {error}"
     else:
-        return _call(checked, items, given, deadline=options.deadline, options=options, hosted=hosted)
+        return _call(checked, items, given, deadline=to.config.deadline, to=to, caller=caller)
     raise InvalidRequestError(f"documents: key= raised {reason}")
 
 
@@ -131,61 +136,62 @@ def _call(
     given: Sequence[object],
     *,
     deadline: float | None,
-    options: Options,
-    hosted: bool,
+    to: Destination,
+    caller: CallerLine | None = None,
 ) -> Call[T]:
-    """A call from a request that is checked but for its documents: `given` for the caller's `items`.
+    """Return the call for a request that is checked but for its documents: `given` for the caller's `items`.
 
     Raises:
         InvalidRequestError: A document is none, or the hosted API is known to refuse the request.
     """
     wire = wire_documents(given)
     sent = not_blank(wire)
-    call = Call(
+    query, documents = wire_query(request.query), wire if len(sent) == len(wire) else [wire[at] for at in sent]
+    name = to.only_model or request.model or to.config.model_name
+    known = None if to.only_model is not None else find_model(name)
+    if to.hosted and known is not None:
+        name = known.name  # the API takes the name without a prefix
+        _check_against_catalogue(known, query, documents, caller)
+    return Call(
         documents=items,
         sent=sent,
         top_n=request.top_n,
+        deadline=deadline,
         wire=WireRequest(
-            model=request.model or options.model,
-            query=wire_query(request.query),
-            documents=wire if len(sent) == len(wire) else [wire[position] for position in sent],
+            model=name,
+            query=query,
+            documents=documents,
             top_n=request.top_n,
             return_embeddings=request.return_embeddings,
             max_doc_length=request.max_doc_length,
             extra_body=request.extra_body,
-            deadline=deadline,
+            known=known,
         ),
     )
-    if hosted:
-        _check_against_catalogue(call.wire)
-    return call
 
 
-def _check_against_catalogue(wire: WireRequest) -> None:
-    """What the hosted API is known to refuse, or to give up soon; other servers know best what they serve."""
-    model = find_model(wire.model)
-    if model is None:
-        return
-    wire.model = model.name  # the API takes the name without a prefix
+def _check_against_catalogue(
+    model: Model, query: WireDocument, documents: Sequence[WireDocument], caller: CallerLine | None
+) -> None:
+    """Refuse what the hosted API refuses, and warn of what it has deprecated; other servers know what they serve."""
     if model.replaced_by is not None:
-        # Five frames up: this function, _call, open_call, the client's method, and its caller.
-        warnings.warn(f"{model.name} is deprecated by Jina; use {model.replaced_by}", DeprecationWarning, stacklevel=5)
+        warn_deprecated(f"{model.name} is deprecated by Jina; use {model.replaced_by}", caller)
     if not model.images:
-        for field, parts in (("query", [wire.query]), ("documents", wire.documents)):
+        for field, parts in (("query", [query]), ("documents", documents)):
             if any(map(is_image, parts)):
                 raise InvalidRequestError(f"{field}: {model.name} reads no images; use jina-reranker-m0, or send text")
 
 
-def respond(call: Call[T], ranking: Ranking | None) -> RerankResponse[T]:
-    """The response for a call; `ranking` is None where nothing had to be sent."""
+def respond(call: Call[T], ranking: Ranking | None, attempts: int, throttled_seconds: float) -> RerankResponse[T]:
+    """Return the response of a call; `ranking` is None if nothing had to be sent."""
     if ranking is None:
         return RerankResponse(results=_results(call, [], [], None))
     return RerankResponse(
         results=_ranked(call, ranking) if ranking.cause is None else _as_given(call),
         model=ranking.model,
         usage=ranking.usage,
-        attempts=call.wire.tally.attempts,
-        throttled_seconds=call.wire.tally.throttled_seconds,
+        attempts=attempts,
+        throttled_seconds=throttled_seconds,
         calls=ranking.calls,
         strategy=ranking.strategy,
         degraded=ranking.cause is not None,

@@ -4,7 +4,7 @@ The answer's shape is that of the hosted API, or of any server that speaks its w
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import gt, itemgetter
@@ -13,42 +13,15 @@ from typing import Any, Final, TypeAlias
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ._typeguards import is_array, is_object
+from .catalog import Model
 from .documents import WireDocument
 from .errors import InvalidRequestError, RerankError, ResponseFormatError
 from .models import Strategy, Usage
 
 
-@dataclass(slots=True)
-class Tally:
-    """What a call has cost so far; all requests that are sent for it share one."""
-
-    attempts: int = 0
-    """HTTP requests sent: counted where they are sent."""
-    failure: RerankError | None = None
-    """How the last attempt failed, kept for the error of a deadline."""
-    waited_out: RerankError | None = None
-    """The 429 after which a request was still waiting when its call ended."""
-    throttled_seconds: float = 0.0
-    """Seconds that its requests have waited for rate limits."""
-    throttles: int = 0
-    """Requests that were answered with a 429."""
-    backs_off_until: float = 0.0
-    """The time until which its next request waits after a 429 that was taken for chance; 0 if it does not."""
-    place: int | None = None
-    """When it first had to wait for its turn, as a number; what is sent again keeps it."""
-    tokens: int = 0
-    """Tokens that answers have said to be billed."""
-    patient: bool = False
-    """Whether the deadline begins only when the first request goes out, as in a batch that waits for its key."""
-    begin: Callable[[], None] | None = None
-    """Begins the deadline of a patient call; None once it has begun."""
-    extend: Callable[[float], None] | None = None
-    """Puts off the deadline of a patient call, by seconds; None once it was put off."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WireRequest:
-    """What is sent in one request, checked and ready to encode."""
+    """What is sent in one request, checked and ready to encode. Pure data."""
 
     model: str
     query: WireDocument
@@ -57,11 +30,8 @@ class WireRequest:
     return_embeddings: bool | None = None
     max_doc_length: int | None = None
     extra_body: Mapping[str, Any] | None = None
-    deadline: float | None = None
-    """Seconds for the whole call; None for no end."""
-    tally: Tally = field(default_factory=Tally)
-    sent_at: float | None = None
-    """When it was last sent, by the event loop's clock; None before."""
+    known: Model | None = None
+    """The catalogue's entry of the model, if there is one."""
 
 
 @dataclass(slots=True)

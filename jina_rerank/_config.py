@@ -1,9 +1,12 @@
-"""The options that a clone may change, checked."""
+"""The options of a client, checked."""
 
 import enum
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Self, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypedDict, get_args
+
+from pydantic import SecretStr
 
 from ._endpoint import check_headers
 from ._typeguards import as_integer
@@ -11,6 +14,11 @@ from .catalog import DEFAULT_MODEL, Scoring
 from .errors import ConfigurationError, RerankError
 from .limits import RateLimit
 from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ._stack.limit_store import SharedLimits
 
 DEFAULT_TIMEOUT: Final = 60.0
 """Seconds for one attempt. Users with 5 s failed again and again; long lists take several seconds."""
@@ -63,34 +71,46 @@ class OptionOverrides(LocalOptions, total=False):
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How calls are made. A clone may change them, but for `rate_limit`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """The arguments of a client, as RerankClient documents them.
 
     Raises:
         ConfigurationError: A value breaks a rule.
     """
 
-    model: str
-    timeout: float | None
-    deadline: float | None
-    retry: RetryPolicy
-    headers: Mapping[str, str] = field(repr=False)
-    """The caller's own, as `check_headers` gives them."""
+    api_key: SecretStr | None = field(default=None, repr=False)
+    base_url: str | None = None
+    model: str | None = None
+    timeout: float | None = DEFAULT_TIMEOUT
+    deadline: float | None = DEFAULT_DEADLINE
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     rate_limit: RateLimit | None = None
     max_concurrency: int | None = None
     max_documents: int = DEFAULT_MAX_DOCUMENTS
     scoring: Scoring | None = None
     hedge_after: float | None = None
     fallback: Fallback | None = None
+    shared_limits: "SharedLimits | None" = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    verify: bool | str | ssl.SSLContext = True
+    trust_env: bool = True
+    allow_insecure: bool = False
+    transport: TransportName = "httpx"
+    http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None
 
     def __post_init__(self) -> None:
-        _check_model(self.model)
+        check_flag("trust_env", self.trust_env, ConfigurationError)
+        check_flag("allow_insecure", self.allow_insecure, ConfigurationError)
+        if self.model is not None:
+            _check_model(self.model)
         _check_retry(self.retry)
         check_seconds("timeout", self.timeout, ConfigurationError)
         check_seconds("deadline", self.deadline, ConfigurationError)
         check_seconds("hedge_after", self.hedge_after, ConfigurationError)
         _check_rate_limit(self.rate_limit)
+        _check_shared_limits(self.shared_limits)
         object.__setattr__(self, "max_documents", as_count("max_documents", self.max_documents, ConfigurationError))
         if self.max_concurrency is not None:
             most = as_count("max_concurrency", self.max_concurrency, ConfigurationError, ", or None for no limit")
@@ -98,24 +118,35 @@ class Options:
         _check_word("scoring", self.scoring, get_args(Scoring))
         _check_word("fallback", self.fallback, get_args(Fallback))
 
+    @property
+    def model_name(self) -> str:
+        """The reranker of calls that name none."""
+        return self.model or DEFAULT_MODEL
+
+    def with_checked_headers(self, headers: Mapping[str, str] | None, *, has_key: bool) -> Self:
+        """Return this config with more headers; `has_key` says that a key goes to the server."""
+        checked = check_headers({} if headers is None else headers, has_key=has_key)
+        return replace(self, headers={**(self.headers or {}), **checked})
+
     def overridden(self, overrides: OptionOverrides, *, has_key: bool) -> Self:
-        """These options with some changed. Headers are added to those there are."""
+        """Return this config with some options changed. Headers are added to those there are."""
         _check_names(overrides, OptionOverrides, "with_options")
-        headers = {**self.headers, **check_headers(overrides.get("headers", {}), has_key=has_key)}
         changed = OptionOverrides(**overrides)
-        changed["headers"] = headers
-        return replace(self, **changed)
+        headers = changed.pop("headers", None)
+        config = self if headers is None else self.with_checked_headers(headers, has_key=has_key)
+        if "model" in changed:
+            _check_model(changed["model"])
+        return replace(config, **changed)
 
 
-def local_options(scorer_name: str, scoring: Scoring | None, given: LocalOptions) -> Options:
-    """Return the options of a local client, whose only model is its scorer.
+def local_config(scorer_name: str, scoring: Scoring | None, given: LocalOptions) -> ClientConfig:
+    """Return the config of a local client, whose only model is its scorer.
 
     Raises:
-        ConfigurationError: One is about a server, or a value breaks a rule.
+        ConfigurationError: An option is about a server, or a value breaks a rule.
     """
     _check_names(given, LocalOptions, "local")
-    options = Options(scorer_name, DEFAULT_TIMEOUT, DEFAULT_DEADLINE, RetryPolicy(), {}, scoring=scoring)
-    return replace(options, **given)
+    return replace(ClientConfig(model=scorer_name, scoring=scoring), **given)
 
 
 def _check_names(given: Mapping[str, object], known: type, method: str) -> None:
@@ -159,13 +190,20 @@ def _check_model(value: object) -> None:
 def _check_retry(value: object) -> None:
     if not isinstance(value, RetryPolicy):
         kind = type(value).__name__
-        raise ConfigurationError(f"retry: expected a RetryPolicy, got {kind}; RetryPolicy(max_attempts=1) is no retry")
+        way_out = "RetryPolicy(max_attempts=1) disables retries"
+        raise ConfigurationError(f"retry: expected a RetryPolicy, got {kind}; {way_out}")
 
 
 def _check_rate_limit(value: object) -> None:
     if value is not None and not isinstance(value, RateLimit):
         kind = type(value).__name__
         raise ConfigurationError(f"rate_limit: expected a RateLimit, got {kind}; leave it out to have it learnt")
+
+
+def _check_shared_limits(value: object) -> None:
+    if value is not None and (isinstance(value, type) or not callable(getattr(value, "open", None))):
+        kind = type(value).__name__
+        raise ConfigurationError(f"shared_limits: expected a RedisLimits, got {kind}; use RedisLimits.from_url(...)")
 
 
 def _check_word(name: str, value: object, words: tuple[str, ...]) -> None:

@@ -10,10 +10,11 @@ import anyio.lowlevel
 from ._background import background
 from ._batch import Batch
 from ._call import check_key
-from ._config import Options, as_count, check_flag
+from ._config import ClientConfig, as_count, check_flag
 from ._core import Core
 from ._stack.connections import CLOSING_SECONDS
 from ._totals import Totals
+from ._warnings import caller_line
 from .documents import SINGLE, Document
 from .errors import InvalidRequestError
 from .models import AnyRequest, BatchProgress, RerankOutcome, T
@@ -42,9 +43,10 @@ class _Stream(Generic[R, T]):
         check_key(key)
         check_flag("ordered", ordered, InvalidRequestError)
         _check_progress(progress)
-        self._core = core.with_account()
+        self._core = core.with_own_totals()
         self._key = key
-        self._workers = _workers(max_concurrency, core.options)
+        self._caller = caller_line()
+        self._workers = _workers(max_concurrency, core.config)
         self._ordered = ordered
         self._progress = progress
         self._batch: Batch[R] | None = None
@@ -57,7 +59,14 @@ class _Stream(Generic[R, T]):
 
     def _begin(self, requests: AsyncIterable[R] | Iterable[R] | None) -> Batch[R]:
         """The batch, begun on the running event loop."""
-        batch = self._batch = Batch(self._core, requests, key=self._key, workers=self._workers, ordered=self._ordered)
+        batch = self._batch = Batch(
+            self._core,
+            requests,
+            key=self._key,
+            workers=self._workers,
+            ordered=self._ordered,
+            caller=self._caller,
+        )
         # The batch does not know its stream, so that it ends when the stream is dropped.
         weakref.finalize(self, batch.tasks.cancel_soon).atexit = False
         return batch
@@ -230,14 +239,14 @@ def _no_end(error: Exception) -> RuntimeError:
     return RuntimeError(f"progress, or a hook of http_client, raised {type(error).__name__}")
 
 
-def _workers(max_concurrency: object, options: Options) -> int:
+def _workers(max_concurrency: object, config: ClientConfig) -> int:
     """The lowest of all limits that are stated."""
     way_out = ", or None for what the client allows"
     given = (
         None if max_concurrency is None else as_count("max_concurrency", max_concurrency, InvalidRequestError, way_out)
     )
-    of_key = None if options.rate_limit is None else options.rate_limit.concurrency
-    stated = [limit for limit in (given, options.max_concurrency, of_key) if limit is not None]
+    of_key = None if config.rate_limit is None else config.rate_limit.concurrency
+    stated = [limit for limit in (given, config.max_concurrency, of_key) if limit is not None]
     return min(stated, default=DEFAULT_WORKERS)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from .catalog import find_model
+from .catalog import Model
 from .documents import WireDocument
 
 BYTES_PER_TOKEN: Final = 4
@@ -19,15 +19,15 @@ def estimate_tokens(
     query: WireDocument,
     documents: Sequence[WireDocument],
     *,
-    model: str,
+    known: Model | None,
     max_doc_length: int | None = None,
 ) -> int:
-    """About how many tokens are billed for ranking `documents`, as they are sent to `model`: one or more.
+    """Return about how many tokens are billed for ranking `documents`: one or more.
 
     As the API bills: the query once, and every document, also those that `top_n` leaves out of the answer; each as far
-    as the model reads it, which is its context, or `max_doc_length` tokens of a document.
+    as the model reads it, which is its context, or `max_doc_length` tokens of a document. `known` is the catalogue's
+    entry of the model, if there is one.
     """
-    known = find_model(model)
     context = None if known is None else known.context_tokens
     longest = context if max_doc_length is None else min(max_doc_length, context or max_doc_length)
     return max(1, _tokens((query,), context) + _tokens(documents, longest))

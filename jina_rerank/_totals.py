@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from threading import get_ident
 
-from .catalog import find_model
+from .catalog import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,8 @@ class Totals:
     free. A server of your own bills nothing: there it is what the hosted API would have."""
 
 
-def list_price(model: str, tokens: int) -> float:
-    """US dollars for `tokens` of `model`, by the catalogue; 0.0 for a model that it does not list."""
-    known = find_model(model)
+def list_price(known: Model | None, tokens: int) -> float:
+    """Return US dollars for `tokens` of a model of the catalogue; 0.0 for a model that it does not list."""
     return 0.0 if known is None else known.price_per_million_tokens * tokens / 1_000_000
 
 
@@ -50,7 +49,7 @@ class UsageCounter:
         self._sums: dict[int, _Sum] = {}
 
     def add(self, *, requests: int, attempts: int, tokens: int, price: float) -> None:
-        """Adds what a call has cost to this account and to that which it is part of."""
+        """Add what a call has cost to this counter, and to the one it is part of."""
         thread = get_ident()
         own = self._sums.get(thread)
         if own is None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from pydantic import SecretStr
 
 from ._base import BaseClient
-from ._call import open_call
 from ._config import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
     DEFAULT_MAX_DOCUMENTS,
     DEFAULT_TIMEOUT,
+    ClientConfig,
     ClientDefault,
     Fallback,
     TransportName,
@@ -105,8 +105,8 @@ class RerankClient(BaseClient):
         http_client: "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None" = None,
     ) -> None:
         api_key = as_secret(api_key)  # before anything can fail, so that no traceback shows it
-        self.core: Core = Core.create(
-            api_key,
+        config = ClientConfig(
+            api_key=api_key,
             base_url=base_url,
             model=model,
             timeout=timeout,
@@ -127,6 +127,7 @@ class RerankClient(BaseClient):
             transport=transport,
             http_client=http_client,
         )
+        self._core: Core = Core.create(config)
 
     @overload
     async def rerank(
@@ -213,7 +214,7 @@ class RerankClient(BaseClient):
             ResponseFormatError: The answer is not a valid ranking.
             ClientClosedError: The client is closed.
         """
-        call = open_call(
+        call = self._core.open(
             query,
             documents,
             key=key,
@@ -223,10 +224,8 @@ class RerankClient(BaseClient):
             return_embeddings=return_embeddings,
             max_doc_length=max_doc_length,
             extra_body=extra_body,
-            options=self.core.options,
-            hosted=self.core.hosted,
         )
-        return await self.core.perform(call)
+        return await self._core.perform(call)
 
     @overload
     def rerank_many(
@@ -286,12 +285,12 @@ class RerankClient(BaseClient):
         all that was read before.
         """
         return RerankStream(
-            self.core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
+            self._core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
 
     async def aclose(self) -> None:
         """Closes the client: calls in flight on this event loop end with ClientClosedError, and so do later ones."""
-        await self.core.aclose()
+        await self._core.aclose()
 
     async def __aenter__(self) -> Self:
         return self

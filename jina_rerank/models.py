@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from pydantic import (
     BaseModel,
@@ -45,6 +45,16 @@ _WAYS_OUT: Final = {
 _GIVE_KEY_TO_MANY: Final = (
     "for objects of your own give rerank_many mappings with the fields of a RerankRequest, and key=, as in sorted(key=)"
 )
+
+
+class RequestFields(TypedDict, total=False):
+    """The fields of a RerankRequest that `rerank` takes as arguments of the same names."""
+
+    model: str | None
+    top_n: int | None
+    return_embeddings: bool | None
+    max_doc_length: int | None
+    extra_body: Mapping[str, Any] | None
 
 
 class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):

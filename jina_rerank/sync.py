@@ -13,12 +13,12 @@ from pydantic import SecretStr
 
 from ._background import background
 from ._base import BaseClient
-from ._call import open_call
 from ._config import (
     CLIENT_DEFAULT,
     DEFAULT_DEADLINE,
     DEFAULT_MAX_DOCUMENTS,
     DEFAULT_TIMEOUT,
+    ClientConfig,
     ClientDefault,
     Fallback,
     TransportName,
@@ -92,8 +92,8 @@ class SyncRerankClient(BaseClient):
                 "http_client: a sync client takes a function that makes an httpx.AsyncClient, because it must be made "
                 "on the background loop; pass lambda: httpx.AsyncClient(...)"
             )
-        self.core: Core = Core.create(
-            api_key,
+        config = ClientConfig(
+            api_key=api_key,
             base_url=base_url,
             model=model,
             timeout=timeout,
@@ -114,6 +114,7 @@ class SyncRerankClient(BaseClient):
             transport=transport,
             http_client=http_client,
         )
+        self._core: Core = Core.create(config)
 
     @overload
     def rerank(
@@ -180,7 +181,7 @@ class SyncRerankClient(BaseClient):
         Arguments, result and errors are the same. `key` is called in the calling thread.
         """
         _mention_running_loop()
-        call = open_call(
+        call = self._core.open(
             query,
             documents,
             key=key,
@@ -190,10 +191,8 @@ class SyncRerankClient(BaseClient):
             return_embeddings=return_embeddings,
             max_doc_length=max_doc_length,
             extra_body=extra_body,
-            options=self.core.options,
-            hosted=self.core.hosted,
         )
-        return background.run(self.core.perform(call), deadline=call.wire.deadline)
+        return background.run(self._core.perform(call), deadline=call.deadline)
 
     @overload
     def rerank_many(
@@ -233,7 +232,7 @@ class SyncRerankClient(BaseClient):
         """
         _mention_running_loop()
         return SyncRerankStream(
-            self.core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
+            self._core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
 
     @property
@@ -241,16 +240,16 @@ class SyncRerankClient(BaseClient):
         """A snapshot of the key's limits: what is allowed, used, waited for, and held by others."""
 
         async def status() -> RateLimitStatus:
-            return self.core.limits_here()
+            return self._core.limits_here()
 
         return background.run(status(), deadline=CLOSING_SECONDS)
 
     def close(self) -> None:
         """Closes the client: calls in flight in other threads end with ClientClosedError, and so do later ones."""
         if background.started:
-            background.run(self.core.aclose(), deadline=CLOSING_SECONDS)
+            background.run(self._core.aclose(), deadline=CLOSING_SECONDS)
         else:
-            self.core.close_elsewhere()
+            self._core.close_elsewhere()
 
     def __enter__(self) -> Self:
         return self

@@ -104,7 +104,7 @@ def test_seconds_of_a_policy_are_numbers(name: str) -> None:
 
 def test_counts_of_a_client_may_be_integers_of_another_library() -> None:
     client: Any = RerankClient("jina_key", max_concurrency=Whole(3), max_documents=Whole(9))  # type: ignore[arg-type]  # as numpy's are
-    options = client.core.options
+    options = client._core.config
     assert (type(options.max_concurrency), options.max_concurrency, options.max_documents) == (int, 3, 9)
     client.rerank_many([], max_concurrency=Whole(2))
 

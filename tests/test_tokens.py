@@ -3,6 +3,7 @@
 import pytest
 
 from jina_rerank._tokens import TOKENS_PER_IMAGE, estimate_tokens
+from jina_rerank.catalog import find_model
 
 V3 = "jina-reranker-v3"
 
@@ -17,7 +18,7 @@ V3 = "jina-reranker-v3"
     ],
 )
 def test_no_script_is_off_by_more_than_a_half(text: str, counted: int) -> None:
-    assert counted / 1.5 <= estimate_tokens(text, [], model=V3) <= counted * 1.5
+    assert counted / 1.5 <= estimate_tokens(text, [], known=find_model(V3)) <= counted * 1.5
 
 
 def test_real_abstracts_are_estimated_a_little_high() -> None:
@@ -25,21 +26,24 @@ def test_real_abstracts_are_estimated_a_little_high() -> None:
 
     passages = [abstract.passage for claim in claims() for abstract in claim.candidates][:200]
     counted = 69_315  # with the vocabulary of Qwen
-    assert counted <= estimate_tokens("q", passages, model=V3) <= 1.2 * counted
+    assert counted <= estimate_tokens("q", passages, known=find_model(V3)) <= 1.2 * counted
 
 
 @pytest.mark.smoke
 def test_the_query_counts_once_and_every_part_only_as_far_as_it_is_read() -> None:
-    assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], model=V3) == 10 + 100 + 200
-    assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], model=V3, max_doc_length=150) == 10 + 100 + 150
+    assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], known=find_model(V3)) == 10 + 100 + 200
+    assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], known=find_model(V3), max_doc_length=150) == 10 + 100 + 150
     v2 = "jinaai/jina-reranker-v2-base-multilingual"
-    assert estimate_tokens("a" * 40, ["b" * 100_000], model=v2) == 10 + 1024
-    assert estimate_tokens("a" * 40, ["b" * 100_000], model=v2, max_doc_length=2000) == 10 + 1024
-    assert estimate_tokens("a" * 40, ["b" * 100_000], model="unknown") == 10 + 25_000
-    assert estimate_tokens({"image": "https://x/y.png"}, [{"image": "A" * 10_000}], model="m") == 2 * TOKENS_PER_IMAGE
+    assert estimate_tokens("a" * 40, ["b" * 100_000], known=find_model(v2)) == 10 + 1024
+    assert estimate_tokens("a" * 40, ["b" * 100_000], known=find_model(v2), max_doc_length=2000) == 10 + 1024
+    assert estimate_tokens("a" * 40, ["b" * 100_000], known=find_model("unknown")) == 10 + 25_000
+    assert (
+        estimate_tokens({"image": "https://x/y.png"}, [{"image": "A" * 10_000}], known=find_model("m"))
+        == 2 * TOKENS_PER_IMAGE
+    )
 
 
 @pytest.mark.smoke
 def test_any_text_has_an_estimate() -> None:
-    assert estimate_tokens("", [], model=V3) == 1
-    assert estimate_tokens("\ud800", ["\x00"], model=V3) == 2
+    assert estimate_tokens("", [], known=find_model(V3)) == 1
+    assert estimate_tokens("\ud800", ["\x00"], known=find_model(V3)) == 2

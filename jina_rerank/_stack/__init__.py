@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from .._codec import Ranking, WireRequest
+from .call_context import CallContext
 
-Send: TypeAlias = Callable[[WireRequest], Awaitable[Ranking]]
-"""One shape for every mechanism: a request in, its ranking out, or a RerankError."""
+Send: TypeAlias = Callable[[WireRequest, CallContext], Awaitable[Ranking]]
+"""The shape of every mechanism: a request and the context of its call in, a ranking out, or a RerankError."""

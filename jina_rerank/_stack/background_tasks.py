@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 from anyio.lowlevel import current_token
 
-from .connections import CLOSING_SECONDS, LoopState
+from .connections import CLOSING_SECONDS, Closable, LoopState
 from .timers import spawn
 
 
@@ -23,7 +23,7 @@ class DetachedTasks:
     has not begun by then leaves a coroutine behind that was never awaited, which Python complains of.
     """
 
-    def __init__(self, state: LoopState) -> None:
+    def __init__(self, state: LoopState[Closable]) -> None:
         self._state = state
         self._token = current_token()
         self._pid = os.getpid()

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
@@ -17,7 +17,11 @@ from anyio.lowlevel import EventLoopToken, current_token
 from ..errors import ClientClosedError
 
 if TYPE_CHECKING:
+    import httpx
+
     from .key_limits import KeyLimits
+    from .rate_limiter import RateLimiter
+    from .raw_response import RawResponse
 
 KEEPALIVE_SECONDS: Final = 4.0
 """How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn, Node: 5, nginx: 75).
@@ -31,28 +35,41 @@ _abandoned: Final[list[object]] = []
 """The parent's sockets in a forked child: kept for ever, because even dropping them could touch the parent's loop."""
 
 
-class Transport(Protocol):
-    """Sends an HTTP request and reads the whole answer, on one event loop. http.py says what the two are."""
-
-    async def exchange(self, request: Any, /) -> Any: ...
+class Closable(Protocol):
+    """Something that has to be closed on its event loop."""
 
     async def aclose(self) -> None: ...
 
 
-class LoopState:
+class Transport(Closable, Protocol):
+    """Sends an HTTP request and reads the whole answer, on one event loop."""
+
+    async def exchange(self, request: "httpx.Request", /) -> "RawResponse": ...
+
+
+T_co = TypeVar("T_co", bound=Closable, covariant=True)
+"""What a client sends by on one event loop: a Transport, or what scores in this process."""
+
+
+class LoopState(Generic[T_co]):
     """What one event loop has of a client."""
 
-    __slots__ = ("_idle", "calls", "ended", "limits", "own_limits", "transport")
+    __slots__ = ("_idle", "_transport", "calls", "ended", "limits", "own_limits")
 
-    def __init__(self, transport: Transport) -> None:
-        self.transport: Transport = transport
+    def __init__(self, transport: T_co) -> None:
+        self._transport = transport
         self.calls: set[anyio.CancelScope] = set()
         self.ended: bool = False
         self.limits: KeyLimits | None = None
         """Shared by all clients of the same key on this loop."""
-        self.own_limits: dict[int, KeyLimits] = {}
+        self.own_limits: dict[int, RateLimiter] = {}
         """This client's alone, by `max_concurrency`: a clone with another one has its own."""
         self._idle: anyio.Event | None = None
+
+    @property
+    def transport(self) -> T_co:
+        """What sends."""
+        return self._transport
 
     def leave(self, call: anyio.CancelScope) -> None:
         """Takes a call out that is over."""
@@ -75,16 +92,16 @@ class LoopState:
             if limits is not None:
                 await limits.leave()
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-            await self.transport.aclose()
+            await self._transport.aclose()
 
 
-class Connections:
+class Connections(Generic[T_co]):
     """The states of all event loops that a client and its clones have been used from."""
 
-    def __init__(self, open_transport: Callable[[], Transport]) -> None:
+    def __init__(self, open_transport: Callable[[], T_co]) -> None:
         self.closed: bool = False
         self._open_transport = open_transport
-        self._states: dict[EventLoopToken, tuple[LoopState, AsyncGeneratorType[None, None]]] = {}
+        self._states: dict[EventLoopToken, tuple[LoopState[T_co], AsyncGeneratorType[None, None]]] = {}
         self._pid = os.getpid()
         # Held from outside, the sockets are no part of the garbage when the client is: they are closed on their loops,
         # by the closers that are dropped then, and not by the garbage collector.
@@ -95,7 +112,7 @@ class Connections:
         if self.closed:
             raise ClientClosedError("the client is closed; make a new one")
 
-    def here(self) -> LoopState:
+    def here(self) -> LoopState[T_co]:
         """The state of the running event loop.
 
         Raises:
@@ -126,7 +143,7 @@ class Connections:
                 if not closer.ag_running:  # else the loop ends, and closes it at this moment
                     await closer.aclose()
 
-    def _open(self, token: EventLoopToken) -> LoopState:
+    def _open(self, token: EventLoopToken) -> LoopState[T_co]:
         for other, (state, _) in list(self._states.items()):
             # A loop of asyncio may be closed without a word to its generators.
             is_closed: Callable[[], bool] = getattr(other.native_token, "is_closed", bool)
@@ -136,12 +153,6 @@ class Connections:
         closer = close_with_loop(state)
         self._states[token] = (state, closer)
         return state
-
-
-class Closable(Protocol):
-    """Something that has to be closed on its event loop."""
-
-    async def aclose(self) -> None: ...
 
 
 def close_with_loop(resource: Closable) -> AsyncGeneratorType[None, None]:

@@ -7,6 +7,7 @@ from .._codec import Ranking, WireRequest
 from .._config import Fallback
 from ..errors import APIConnectionError, DeadlineExceededError, RateLimitError, RerankError, ServerError
 from . import Send
+from .call_context import CallContext
 
 _logger = logging.getLogger("jina_rerank")
 
@@ -40,11 +41,11 @@ def with_fallback(send: Send, fallback: Fallback | None, incident: OutageLog) ->
     if fallback is None:
         return send
 
-    async def send_or_fall_back(request: WireRequest) -> Ranking:
+    async def send_or_fall_back(request: WireRequest, context: CallContext) -> Ranking:
         try:
-            ranking = await send(request)
+            ranking = await send(request, context)
         except _OUTAGE as error:
-            error.attempts = request.tally.attempts
+            error.attempts = context.attempts
             incident.goes_on(error)
             # Without the traceback, whose frames would keep the request for as long as the response is kept.
             return Ranking([], [], calls=0, cause=error.with_traceback(None))

@@ -7,6 +7,7 @@ import anyio
 from .._codec import Ranking, WireRequest
 from ..errors import RerankError
 from . import Send
+from .call_context import CallContext
 from .concurrently import run_until
 
 _HEDGE: Final = 20
@@ -43,16 +44,16 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeBudget) -> Sen
     if seconds is None:
         return send
 
-    async def send_with_hedge(request: WireRequest) -> Ranking:
+    async def send_with_hedge(request: WireRequest, context: CallContext) -> Ranking:
         sent = 0
 
         async def send_copy() -> Ranking:
             nonlocal sent
             sent += 1
-            return await send(request)
+            return await send(request, context)
 
         async def hedge() -> Ranking:
-            await _until_old(request, seconds)
+            await _until_old(request, context, seconds)
             if not allowance.take():
                 await anyio.sleep_forever()
             return await send_copy()
@@ -61,7 +62,7 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeBudget) -> Sen
             return _is_final(outcome) or count == sent
 
         allowance.earn()
-        request.sent_at = None
+        context.watch(request)
         outcomes = await run_until(is_enough, send_copy, hedge)
         outcome = next(filter(_is_final, outcomes.values()), None) or outcomes[0]
         if isinstance(outcome, BaseException):
@@ -71,12 +72,13 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeBudget) -> Sen
     return send_with_hedge
 
 
-async def _until_old(request: WireRequest, seconds: float) -> None:
+async def _until_old(request: WireRequest, context: CallContext, seconds: float) -> None:
     """Waits until it is `seconds` since the request was sent: to wait for its turn is not the server's slowness."""
     wait = seconds
     while wait > 0:
         await anyio.sleep(wait)
-        wait = seconds if request.sent_at is None else request.sent_at + seconds - anyio.current_time()
+        sent_at = context.sent_at(request)
+        wait = seconds if sent_at is None else sent_at + seconds - anyio.current_time()
 
 
 def _is_final(outcome: Ranking | BaseException) -> bool:

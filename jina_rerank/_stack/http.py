@@ -28,7 +28,8 @@ from ..errors import (
     ResponseFormatError,
 )
 from . import Send
-from .connections import LARGE_REQUEST_BYTES, Connections
+from .call_context import CallContext
+from .connections import LARGE_REQUEST_BYTES, Connections, Transport
 from .raw_response import RawResponse
 from .routes import checked_url
 
@@ -76,19 +77,18 @@ class SecretHeaders:
         return "SecretHeaders(...)"
 
 
-def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHeaders) -> Send:
+def http_attempt(connections: Connections[Transport], endpoint: Endpoint, headers: SecretHeaders) -> Send:
     """Sends a request once."""
     url = checked_url(endpoint.url)
 
-    async def send_once(request: WireRequest) -> Ranking:
+    async def send_once(request: WireRequest, context: CallContext) -> Ranking:
         body = encode(request)
         if len(body) > MAX_REQUEST_BYTES:
             raise InvalidRequestError(
                 f"documents: the request has {len(body):,} bytes, the most is {MAX_REQUEST_BYTES:,}; send fewer"
             )
         transport = connections.here().transport
-        request.tally.attempts += 1
-        request.sent_at = anyio.current_time()
+        context.attempt_started(request, anyio.current_time())
         outcome: Ranking | RerankError
         handled = sys.exception()  # what the caller handles, of which every error here is told to be a consequence
         try:
@@ -113,7 +113,7 @@ def http_attempt(connections: Connections, endpoint: Endpoint, headers: SecretHe
             raise outcome
         _redact(outcome, headers.redactor)
         if outcome.usage is not None:
-            request.tally.tokens += outcome.usage.total_tokens
+            context.answered(outcome.usage.total_tokens)
         return outcome
 
     return send_once

@@ -17,6 +17,7 @@ from ..emulator.scoring import embed, run, score, suited
 from ..errors import ConfigurationError, InvalidRequestError, RerankError
 from ..models import Usage
 from . import Send
+from .call_context import CallContext
 from .connections import Connections
 
 
@@ -94,7 +95,7 @@ class LocalTransport:
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise RerankError(f"the scorer {self._scorer.name!r} raised {reason}", should_retry=False) from error
-        tokens = estimate_tokens(texts.query, documents, model=scorer.name)
+        tokens = estimate_tokens(texts.query, documents, known=None)
         return Ranking(indices, scores, vectors, model=scorer.name, usage=Usage(total_tokens=tokens))
 
     async def aclose(self) -> None:
@@ -119,10 +120,10 @@ def _best_first(name: str, given: Iterable[float], documents: int) -> tuple[list
     return indices, scores
 
 
-def local_attempt(connections: Connections, *, listwise: bool) -> Send:
+def local_attempt(connections: Connections[LocalTransport], *, listwise: bool) -> Send:
     """Score a request once."""
 
-    async def score_once(request: WireRequest) -> Ranking:
+    async def score_once(request: WireRequest, context: CallContext) -> Ranking:
         texts = Texts(
             _text(request.query, "query"),
             [_text(document, "documents") for document in request.documents],
@@ -132,24 +133,13 @@ def local_attempt(connections: Connections, *, listwise: bool) -> Send:
             embed=bool(request.return_embeddings),
         )
         transport = connections.here().transport
-        request.tally.attempts += 1
-        request.sent_at = anyio.current_time()
-        ranking: Ranking = await transport.exchange(texts)
+        context.attempt_started(request, anyio.current_time())
+        ranking = await transport.exchange(texts)
         if ranking.usage is not None:
-            request.tally.tokens += ranking.usage.total_tokens
+            context.answered(ranking.usage.total_tokens)
         return ranking
 
     return score_once
-
-
-def with_model(send: Send, name: str) -> Send:
-    """Rank by the one model there is, whichever a call names: prices and limits of Jina's models do not apply."""
-
-    async def send_to_model(request: WireRequest) -> Ranking:
-        request.model = name
-        return await send(request)
-
-    return send_to_model
 
 
 def _text(document: object, field: str) -> str:

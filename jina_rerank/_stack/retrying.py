@@ -1,6 +1,8 @@
 """Runs what the RetryPolicy decides: tenacity drives, anyio sleeps."""
 
 import random
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 from tenacity import AsyncRetrying, RetryCallState
@@ -9,6 +11,7 @@ from .._codec import Ranking, WireRequest
 from ..errors import RerankError
 from ..retry import RetryPolicy, RetryQuota
 from . import Send
+from .call_context import CallContext
 
 
 def with_retry(send: Send, policy: RetryPolicy, quota: RetryQuota | None) -> Send:
@@ -17,16 +20,16 @@ def with_retry(send: Send, policy: RetryPolicy, quota: RetryQuota | None) -> Sen
     A 429 is sent again at once, and is no failed attempt: the rate limiter makes it wait.
     """
 
-    async def send_with_retry(request: WireRequest) -> Ranking:
+    async def send_with_retry(request: WireRequest, context: CallContext) -> Ranking:
         try:
-            ranking = await send(request)
+            ranking = await send(request, context)
         except RerankError as error:
             failure = error
         else:
             if quota is not None and quota.level < quota.capacity:
                 quota.give(1)
             return ranking
-        return await _Retries(send, request, policy, quota).run(failure)
+        return await _Retries(partial(send, request, context), context, policy, quota).run(failure)
 
     return send_with_retry
 
@@ -34,9 +37,15 @@ def with_retry(send: Send, policy: RetryPolicy, quota: RetryQuota | None) -> Sen
 class _Retries:
     """What follows the first attempt of a call."""
 
-    def __init__(self, send: Send, request: WireRequest, policy: RetryPolicy, quota: RetryQuota | None) -> None:
+    def __init__(
+        self,
+        send: Callable[[], Awaitable[Ranking]],
+        context: CallContext,
+        policy: RetryPolicy,
+        quota: RetryQuota | None,
+    ) -> None:
         self._send = send
-        self._request = request
+        self._context = context
         self._policy = policy
         self._quota = quota
         self._failures: list[RerankError] = []
@@ -52,7 +61,7 @@ class _Retries:
             if first is not None:  # it was made, and failed, before tenacity was needed
                 error, first = first, None
                 raise error
-            return await self._send(self._request)
+            return await self._send()
 
         # A fresh object for each call: a shared one mixes up the attempts of concurrent calls (tenacity#93).
         retrying = AsyncRetrying(retry=self._goes_on, wait=lambda _: self._delay, sleep=anyio.sleep, reraise=True)
@@ -68,8 +77,8 @@ class _Retries:
         error = state.outcome.exception() if state.outcome else None
         if not isinstance(error, RerankError):
             return False
-        self._request.tally.failure = error
-        if self._policy.paces(error, self._request.deadline):
+        self._context.failed(error)
+        if self._policy.paces(error, self._context.deadline):
             self._delay = 0.0
             error.with_traceback(None)
             return True

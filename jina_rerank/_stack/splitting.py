@@ -6,11 +6,12 @@ from functools import partial
 from typing import cast
 
 from .._codec import Ranking, WireRequest, best_first
-from ..catalog import Scoring, find_model
+from ..catalog import Scoring
 from ..documents import WireDocument
 from ..errors import InvalidRequestError
 from ..models import Usage
 from . import Send
+from .call_context import CallContext
 from .concurrently import run_until
 
 
@@ -22,29 +23,28 @@ def with_parts(send: Send, max_documents: int, scoring: Scoring | None) -> Send:
     model of which neither the catalogue nor `scoring` knows anything is one request, however long.
     """
 
-    async def send_in_parts(request: WireRequest) -> Ranking:
-        known = None if scoring is not None else find_model(request.model)
-        kind = scoring if known is None else known.scoring
+    async def send_in_parts(request: WireRequest, context: CallContext) -> Ranking:
+        kind = scoring or (request.known and request.known.scoring)
         if kind == "pointwise":
-            return await _send_distinct(send, request, max_documents)
+            return await _send_distinct(send, request, context, max_documents)
         if kind == "listwise" and len(request.documents) > max_documents:
-            return await _send_in_rounds(send, request, max_documents)
-        return await send(request)
+            return await _send_in_rounds(send, request, context, max_documents)
+        return await send(request, context)
 
     return send_in_parts
 
 
-async def _send_distinct(send: Send, request: WireRequest, cap: int) -> Ranking:
+async def _send_distinct(send: Send, request: WireRequest, context: CallContext, cap: int) -> Ranking:
     """Sends each document once, and gives its score to all that equal it."""
     keys = _identities(request.documents)
     if len(set(keys)) == len(keys):
-        return await _send_split(send, request, cap)
+        return await _send_split(send, request, context, cap)
     places: dict[Hashable, list[int]] = {}
     for position, key in enumerate(keys):
         places.setdefault(key, []).append(position)
     twins = list(places.values())
     # The best top_n of the caller's documents are among the best top_n distinct ones, by their first places.
-    ranking = await _send_split(send, _narrowed(request, [positions[0] for positions in twins]), cap)
+    ranking = await _send_split(send, _narrowed(request, [positions[0] for positions in twins]), context, cap)
     rows = [(row, position) for row, index in enumerate(ranking.indices) for position in twins[index]]
     vectors = ranking.embeddings
     expanded = replace(
@@ -62,12 +62,12 @@ def _identities(documents: Sequence[WireDocument]) -> Sequence[Hashable]:
     return [document if isinstance(document, str) else tuple(document.items()) for document in documents]
 
 
-async def _send_split(send: Send, request: WireRequest, cap: int) -> Ranking:
+async def _send_split(send: Send, request: WireRequest, context: CallContext, cap: int) -> Ranking:
     """Sends a list in parts, side by side, and merges them by score."""
     if len(request.documents) <= cap:
-        return await send(request)
+        return await send(request, context)
     parts = _parts(range(len(request.documents)), cap)
-    rankings = await _send_all(send, [_narrowed(request, part) for part in parts])
+    rankings = await _send_all(send, [_narrowed(request, part) for part in parts], context)
     merged = replace(
         rankings[0],
         indices=[part[index] for part, ranking in zip(parts, rankings, strict=True) for index in ranking.indices],
@@ -80,7 +80,7 @@ async def _send_split(send: Send, request: WireRequest, cap: int) -> Ranking:
     return _best(merged, request.top_n)
 
 
-async def _send_in_rounds(send: Send, request: WireRequest, cap: int) -> Ranking:
+async def _send_in_rounds(send: Send, request: WireRequest, context: CallContext, cap: int) -> Ranking:
     """Lets each part keep its best `top_n`, until one request holds the rest: its scores are the result's."""
     _check_rounds(request, cap)
     heat = replace(request, return_embeddings=None)  # only the last round's vectors come out
@@ -88,11 +88,11 @@ async def _send_in_rounds(send: Send, request: WireRequest, cap: int) -> Ranking
     left: Sequence[int] = range(len(request.documents))
     while len(left) > cap:
         parts = _parts(left, cap)
-        rankings = await _send_all(send, [_narrowed(heat, part) for part in parts])
+        rankings = await _send_all(send, [_narrowed(heat, part) for part in parts], context)
         answers += rankings
         # In the order given, since the order in a request is part of what a listwise model reads.
         left = sorted(part[i] for part, ranking in zip(parts, rankings, strict=True) for i in ranking.indices)
-    last = await send(_narrowed(request, left))
+    last = await send(_narrowed(request, left), context)
     answers.append(last)
     return replace(
         last,
@@ -130,13 +130,13 @@ def _parts(positions: Sequence[int], cap: int) -> list[Sequence[int]]:
     return [positions[first::count] for first in range(count)]
 
 
-async def _send_all(send: Send, requests: Sequence[WireRequest]) -> list[Ranking]:
+async def _send_all(send: Send, requests: Sequence[WireRequest], context: CallContext) -> list[Ranking]:
     """The rankings of all requests, sent side by side; the first that fails cancels the others and fails them all."""
 
     def is_enough(outcome: Ranking | BaseException, _: int) -> bool:
         return isinstance(outcome, BaseException)
 
-    outcomes = await run_until(is_enough, *(partial(send, request) for request in requests))
+    outcomes = await run_until(is_enough, *(partial(send, request, context) for request in requests))
     for outcome in outcomes.values():
         if isinstance(outcome, BaseException):
             raise outcome

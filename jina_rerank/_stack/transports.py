@@ -1,6 +1,5 @@
-"""The roads a request may take: lanes, aiohttp's connections, or an HTTP client that the caller brings."""
+"""The available transports: lanes, aiohttp's connections, or an HTTP client that the caller brings."""
 
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -8,6 +7,7 @@ from typing import Final
 
 import httpx
 
+from .._config import ClientConfig
 from ..errors import ClientClosedError, ConfigurationError
 from .connections import Transport
 from .raw_response import RawResponse, read_response
@@ -17,29 +17,22 @@ _IMPORTED_BY_CALLS: Final = ("anyio._backends._asyncio", "certifi", "concurrent.
 """What anyio, httpx and asyncio put off until they are used."""
 
 
-def transport_opener(
-    url: str,
-    *,
-    proxy: str | None,
-    verify: bool | str | ssl.SSLContext,
-    trust_env: bool,
-    transport: str,
-    http_client: httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None,
-) -> Callable[[], Transport]:
-    """A function that opens one event loop's transport to `url`, with proxy and TLS settled once.
+def transport_opener(url: str, config: ClientConfig) -> Callable[[], Transport]:
+    """Return a function that opens the transport of one event loop to `url`; proxy and TLS are set up once.
 
     Raises:
         ConfigurationError: The proxy, the certificates or the HTTP client cannot be used, or aiohttp is not installed.
     """
     _import_early()
-    if http_client is not None:
-        if proxy is not None or verify is not True or transport != "httpx":
+    transport: str = config.transport
+    if config.http_client is not None:
+        if config.proxy is not None or config.verify is not True or transport != "httpx":
             raise ConfigurationError(
                 "http_client: it brings its own proxy, certificates and transport; leave out proxy=, verify= and "
                 "transport="
             )
-        return _callers_opener(http_client)
-    route = route_to(url, proxy=proxy, verify=verify, trust_env=trust_env)
+        return _callers_opener(config.http_client)
+    route = route_to(url, proxy=config.proxy, verify=config.verify, trust_env=config.trust_env)
     if transport == "httpx":
         from .lanes import Lanes, lane_opener  # noqa: PLC0415  # httpcore imports all of trio, where that is installed
 

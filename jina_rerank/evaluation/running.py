@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import anyio
 
 from .._background import background
+from .._base import client_over, core_of
 from .._results import Results
 from ..catalog import find_model
 from ..client import RerankClient
@@ -105,13 +106,13 @@ def ask(
     Raises:
         RerankError: One call failed; the others were cancelled. A note says which it was.
     """
-    asking = _Asking(RerankClient.over(client.core), topics, max_doc_length, on_answer)
+    asking = _Asking(client_over(RerankClient, core_of(client)), topics, max_doc_length, on_answer)
     started = time.perf_counter()
     background.run(asking.all(at_once), deadline=None)
     seconds = time.perf_counter() - started
     if asking.failure is not None:
         raise asking.failure
-    known = find_model(client.core.options.model) if client.core.hosted else None
+    known = find_model(core_of(client).config.model_name) if core_of(client).hosted else None
     answers = [asking.answers[position] for position in range(len(topics))]
     return Run(
         name,

@@ -10,6 +10,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from .._base import client_over, core_of
 from .._config import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
 from .._core import Core
 from .._endpoint import API_KEY_VARIABLE, MISSING_KEY
@@ -188,7 +189,7 @@ class JinaRerank(
     def _arguments(self, *, model: str | None = None, top_n: int | None = -1) -> dict[str, Any]:
         own = self.client is None and self.async_client is None
         chosen = model or (self.model if own or "model" in self.model_fields_set else None)
-        known, number = find_model(chosen or self._core.options.model), as_integer(top_n)
+        known, number = find_model(chosen or self._core.config.model_name), as_integer(top_n)
         return {
             "key": image_or_text if known is not None and known.images else text_of,
             "model": chosen,
@@ -199,18 +200,18 @@ class JinaRerank(
 
     @property
     def _sync_client(self) -> SyncRerankClient:
-        return self.client or SyncRerankClient.over(self._core)
+        return self.client or client_over(SyncRerankClient, self._core)
 
     @property
     def _async_client(self) -> RerankClient:
-        return self.async_client or RerankClient.over(self._core)
+        return self.async_client or client_over(RerankClient, self._core)
 
     @property
     def _core(self) -> Core:
         """What both clients have in common. It follows the fields, however they were changed."""
         ready = self.client or self.async_client
         if ready is not None:
-            return ready.core
+            return core_of(ready)
         made = self._made
         values = [getattr(self, name) for name in ("model", *_CLIENT_FIELDS)]
         if made is None or made[0] != values:
@@ -218,7 +219,7 @@ class JinaRerank(
         return made[1]
 
     def _new_core(self) -> Core:
-        return RerankClient(
+        client = RerankClient(
             self.jina_api_key,
             base_url=self.base_url,
             model=self.model,
@@ -227,7 +228,8 @@ class JinaRerank(
             retry=self.retry,
             max_concurrency=self.max_concurrency,
             headers={"user-agent": self.user_agent},
-        ).core
+        )
+        return core_of(client)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy. Unlike pydantic's own, it validates what `update` changes: a key stays hidden."""
