@@ -106,7 +106,15 @@ def open_request(
     except Exception as error:  # noqa: BLE001  # of the caller's function, for one request of many
         reason = f"{type(error).__name__}: {error}"
     else:
-        return _call(checked, items, given, deadline=to.config.deadline, to=to, caller=caller)
+        return _call(
+            checked,
+            items,
+            given,
+            deadline=to.config.deadline,
+            to=to,
+            caller=caller,
+            decode_images=key is not None or checked is not request,
+        )
     raise InvalidRequestError(f"documents: key= raised {reason}")
 
 
@@ -138,15 +146,18 @@ def _call(
     deadline: float | None,
     to: Destination,
     caller: CallerLine | None = None,
+    decode_images: bool = True,
 ) -> Call[T]:
     """Return the call for a request that is checked but for its documents: `given` for the caller's `items`.
 
     Raises:
         InvalidRequestError: A document is none, or the hosted API is known to refuse the request.
     """
-    wire = wire_documents(given)
+    wire = wire_documents(given, decode_images=decode_images)
     sent = not_blank(wire)
-    query, documents = wire_query(request.query), wire if len(sent) == len(wire) else [wire[at] for at in sent]
+    # A text is checked by now, by the request that it is in.
+    query = request.query if type(request.query) is str else wire_query(request.query)
+    documents = wire if len(sent) == len(wire) else [wire[at] for at in sent]
     name = to.only_model or request.model or to.config.model_name
     known = None if to.only_model is not None else find_model(name)
     if to.hosted and known is not None:

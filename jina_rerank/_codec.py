@@ -32,6 +32,8 @@ class WireRequest:
     extra_body: Mapping[str, Any] | None = None
     known: Model | None = None
     """The catalogue's entry of the model, if there is one."""
+    _body: bytes | None = field(default=None, init=False, repr=False)
+    """What `encode` has made of it, for further attempts."""
 
 
 @dataclass(slots=True)
@@ -57,11 +59,19 @@ _Columns: TypeAlias = tuple[list[int], list[float], _Vectors]
 
 
 def encode(request: WireRequest) -> bytes:
-    """Return the JSON body. What is not set is left out, since some servers refuse null; but `top_n` always goes out.
+    """Return the JSON body, which is made once, however many attempts send it.
+
+    What is not set is left out, since some servers refuse null; but `top_n` always goes out.
 
     Raises:
         InvalidRequestError: A value cannot be written as JSON.
     """
+    if request._body is None:  # noqa: SLF001  # of this module
+        object.__setattr__(request, "_body", _encoded(request))
+    return request._body or b""  # noqa: SLF001  # of this module
+
+
+def _encoded(request: WireRequest) -> bytes:
     body: dict[str, Any] = {"model": request.model, "query": request.query, "documents": request.documents}
     count = len(request.documents)
     # Some servers (Scaleway) answer 400 without it, and others return fewer than all.

@@ -129,15 +129,25 @@ def _is_table(documents: object) -> bool:
     return columns is not None and not callable(columns) and not is_sequence(documents)
 
 
-def wire_documents(documents: Sequence[object], *, way_out: str = _OWN_OBJECTS) -> list[WireDocument]:
-    """The wire form of each document, in order; `way_out` is what a caller with objects of another kind can do.
+def wire_documents(
+    documents: Sequence[object], *, way_out: str = _OWN_OBJECTS, decode_images: bool = True
+) -> list[WireDocument]:
+    """Return the wire form of each document, in order.
+
+    Args:
+        documents: The documents.
+        way_out: What a caller with objects of another kind can do.
+        decode_images: Whether to check the base64 of images. Not needed if that was done before.
 
     Raises:
         InvalidRequestError: One of them is not a Document; the message names its position.
     """
     if set(map(type, documents)) <= {str}:  # the common case, at the speed of C
         return list(cast(Sequence[str], documents))
-    return [_wire_document(document, f"documents[{i}]", way_out) for i, document in enumerate(documents)]
+    return [
+        _wire_document(document, f"documents[{i}]", way_out, decode_images=decode_images)
+        for i, document in enumerate(documents)
+    ]
 
 
 def wire_query(query: object) -> WireDocument:
@@ -173,7 +183,9 @@ def is_image(document: WireDocument) -> bool:
     return not isinstance(document, str)
 
 
-def _wire_document(document: object, where: str, way_out: str = _OWN_OBJECTS) -> WireDocument:
+def _wire_document(
+    document: object, where: str, way_out: str = _OWN_OBJECTS, *, decode_images: bool = True
+) -> WireDocument:
     match document:
         case str():
             # A subclass (numpy's, an enum's) is sent as the plain text that it is.
@@ -183,18 +195,18 @@ def _wire_document(document: object, where: str, way_out: str = _OWN_OBJECTS) ->
         case ImageDocument():
             return {"image": document.image}
         case _ if is_mapping(document):
-            return _wire_mapping(document, where, way_out)
+            return _wire_mapping(document, where, way_out, decode_images=decode_images)
         case _:
             raise InvalidRequestError(f"{where}: {_EXPECTED}; {way_out}; got {_kind(document)}")
 
 
-def _wire_mapping(document: Mapping[Any, Any], where: str, way_out: str) -> WireDocument:
+def _wire_mapping(document: Mapping[Any, Any], where: str, way_out: str, *, decode_images: bool) -> WireDocument:
     match document.get("text"), document.get("image"):
         case str(text), None:
             return text
         case None, str(image):
             try:
-                return {"image": _wire_image(image)}
+                return {"image": _wire_image(image, decode=decode_images)}
             except ValueError as error:
                 reason = str(error)
             raise InvalidRequestError(f"{where}: {reason}")
@@ -209,12 +221,14 @@ def _wire_mapping(document: Mapping[Any, Any], where: str, way_out: str) -> Wire
     raise InvalidRequestError(f"{where}: {_EXPECTED}; {way_out}; this mapping has neither{_names(document)}")
 
 
-def _wire_image(value: str) -> str:
+def _wire_image(value: str, *, decode: bool = True) -> str:
     value = value.strip()
     if value.lower().startswith(("http://", "https://")):
         return value
     if value.startswith("data:"):
         value = value.partition(",")[2]
+    if not decode:
+        return value
     try:
         content = binascii.a2b_base64(value, strict_mode=True)
     except ValueError:

@@ -2,16 +2,19 @@
 
 import copy
 import json
+import linecache
 import pickle
 import subprocess
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
+import anyio
 import httpx
 import pytest
 import respx
@@ -28,6 +31,7 @@ from jina_rerank import (
     RerankRequest,
     RetryPolicy,
     ServerError,
+    SyncRerankClient,
     TextDocument,
 )
 from jina_rerank.documents import Document
@@ -482,6 +486,32 @@ async def test_the_hosted_api_is_known_by_its_catalogue(api: respx.MockRouter) -
         assert sent(route)["model"] == "jina-reranker-v3"
         await client.rerank("q", [{"image": PIXEL}], model="a-model-of-tomorrow")
         assert sent(route)["documents"] == [{"image": PIXEL}]
+
+
+async def test_deprecated_model_is_warned_of_at_the_callers_line_from_every_road_in(api: respx.MockRouter) -> None:
+    api.post(URL).mock(side_effect=echo)
+    old = "jina-reranker-v1-base-en"
+    request = RerankRequest(query="q", documents=["a"], model=old)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        async with RerankClient("jina_key") as client:
+            client.estimate_tokens(request)
+            await client.rerank("q", ["a"], model=old)
+            outcomes = client.rerank_many([request])
+            assert [outcome.error async for outcome in outcomes] == [None]
+            # On a thread of its own, since a sync client blocks the event loop.
+            await anyio.to_thread.run_sync(rank_in_sync, request)
+    assert [each.filename for each in warned] == [__file__] * 6
+    lines = [linecache.getline(__file__, each.lineno).split("(")[0].split(".")[-1] for each in warned]
+    assert lines == ["estimate_tokens", "rerank", "rerank_many"] * 2
+
+
+def rank_in_sync(request: RerankRequest) -> None:
+    with SyncRerankClient("jina_key") as client:
+        client.estimate_tokens(request)
+        client.rerank("q", ["a"], model=request.model)
+        outcomes = client.rerank_many([request])
+        assert [outcome.error for outcome in outcomes] == [None]
 
 
 async def test_other_servers_know_their_models_best(api: respx.MockRouter) -> None:

@@ -38,16 +38,6 @@ class Lane(httpx.AsyncHTTPTransport):
         # One connection of httpcore has the same two methods as a pool, and none of its queues.
         self._pool = cast(Any, connection)
         self._connection = connection
-        self._unlocked: Any = None
-
-    def unlock(self) -> None:
-        """Takes httpcore's locks away, once it is connected. Here a connection has one user at a time; and taking one
-        of anyio's locks makes the event loop go round, four times a call."""
-        if isinstance(self._connection, httpcore.AsyncHTTPConnection):
-            connected = getattr(self._connection, "_connection", None)
-            if connected is not None and connected is not self._unlocked:
-                vars(self._connection)["_request_lock"] = vars(connected)["_state_lock"] = _NO_LOCK
-                self._unlocked = connected
 
     @property
     def has_surplus(self) -> bool:
@@ -72,17 +62,6 @@ def _surplus(connection: object) -> bytes:
             return surplus
         connection = getattr(connection, "_connection", None)
     return b""
-
-
-class _NoLock:
-    async def __aenter__(self) -> None:
-        """Waits for nobody."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """Lets nobody go."""
-
-
-_NO_LOCK: Final = _NoLock()
 
 
 class Lanes:
@@ -124,7 +103,6 @@ class Lanes:
         if self._closed or len(self._free) >= MAX_IDLE_LANES or lane.has_surplus:
             await _close(lane)
             return
-        lane.unlock()
         self._free.append((time.monotonic(), lane))
         if self._call_off_sweep is None:
             self._call_off_sweep = call_later(KEEPALIVE_SECONDS, self._sweep)
