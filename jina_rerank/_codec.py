@@ -32,7 +32,7 @@ class WireRequest:
     extra_body: Mapping[str, Any] | None = None
     known: Model | None = None
     """The catalogue's entry of the model, if there is one."""
-    _body: bytes | None = field(default=None, init=False, repr=False)
+    encoded: bytes | None = field(default=None, init=False, repr=False)
     """What `encode` has made of it, for further attempts."""
 
 
@@ -66,9 +66,11 @@ def encode(request: WireRequest) -> bytes:
     Raises:
         InvalidRequestError: A value cannot be written as JSON.
     """
-    if request._body is None:  # noqa: SLF001  # of this module
-        object.__setattr__(request, "_body", _encoded(request))
-    return request._body or b""  # noqa: SLF001  # of this module
+    body = request.encoded
+    if body is None:
+        body = _encoded(request)
+        object.__setattr__(request, "encoded", body)
+    return body
 
 
 def _encoded(request: WireRequest) -> bytes:

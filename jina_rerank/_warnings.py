@@ -1,7 +1,9 @@
 """Warnings that name the line of the caller, from whichever road a call comes in."""
 
-import sys
+import inspect
 import warnings
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 _PASSED_OVER: Final = frozenset(
@@ -22,21 +24,23 @@ class CallerLine(NamedTuple):
 
 def caller_line() -> CallerLine:
     """Return the innermost line outside this package and the frameworks that call it; else the innermost outside it."""
-    frame = sys._getframe(1)  # noqa: SLF001  # what `warnings` and `logging` use
-    fallback = None
-    while True:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in _PASSED_OVER:
-            break
-        if fallback is None and package != "jina_rerank":
-            fallback = frame
-        if frame.f_back is None:
-            frame = fallback or frame
-            break
-        frame = frame.f_back
-    names = frame.f_globals
+    frames = list(_frames())
+    outside = [frame for frame in frames if _package(frame) != "jina_rerank"]
+    found = next((frame for frame in outside if _package(frame) not in _PASSED_OVER), (outside or frames)[0])
+    names = found.f_globals
     registry = names.setdefault("__warningregistry__", {})
-    return CallerLine(frame.f_code.co_filename, frame.f_lineno, names.get("__name__", "<string>"), registry)
+    return CallerLine(found.f_code.co_filename, found.f_lineno, names.get("__name__", "<string>"), registry)
+
+
+def _frames() -> Iterator[FrameType]:
+    frame = inspect.currentframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def warn_deprecated(message: str, caller: CallerLine | None = None) -> None:

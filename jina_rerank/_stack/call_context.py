@@ -14,7 +14,11 @@ _places: Final = count(1)
 class Clock(Protocol):
     """What ends a call, such as a cancel scope."""
 
-    deadline: float
+    @property
+    def deadline(self) -> float: ...
+
+    @deadline.setter
+    def deadline(self, value: float) -> None: ...
 
 
 class CallContext:
