@@ -1,10 +1,11 @@
-# `make demo` and `make test` build what they need in .venv, and are quick when run again.
+# `make demo` and `make test` install what they need into .venv, and reuse it when run again.
 
-# Where this is set, each of the hundreds of programs that the tests start compiles all that it imports anew.
+# With this variable set, each of the hundreds of programs that the tests start would recompile everything it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := .venv/.demo
 INSTALLED := .venv/.installed
 BENCH := full
 SOAK := 1m
@@ -15,34 +16,43 @@ ENGINES := .venv-engines/.installed
 HF := .venv-hf/.installed
 FUZZER := .venv-atheris/.installed
 
-.PHONY: help demo test check fmt fuzz atheris smoke bench simulate soak soak-bulk engines hf clean
+.PHONY: help demo quick test check fmt fuzz atheris smoke bench simulate soak soak-bulk engines hf clean
 
 help:
-	@echo "make demo    rerank real documents, on this machine or with JINA_API_KEY set on the hosted API"
+	@echo "make demo    rerank real documents: on this machine, or with the hosted API if JINA_API_KEY is set"
+	@echo "make quick   the tests that need no process, socket or model: under a minute"
 	@echo "make test    all tests, with coverage"
 	@echo "make check   formatting, imports, types"
-	@echo "make fuzz    the codec under 200,000 examples; takes a quarter of an hour"
+	@echo "make fuzz    fuzz the codec with 200,000 examples; takes a quarter of an hour"
 	@echo "make smoke   the tests marked smoke, on every Python found and on the lowest dependencies, against the wheel"
-	@echo "make bench   speed beside other clients, into docs/benchmarks.md; BENCH=quick is a rough run, into build/"
-	@echo "make simulate  the rate limiter against servers with limits of any kind: a table, and docs/limits.svg"
+	@echo "make bench   compare speed with other clients, into docs/benchmarks.md; BENCH=quick: a rough run, into build/"
+	@echo "make simulate  run the rate limiter against simulated servers: a table, and docs/limits.svg"
 	@echo "make fmt     format the code"
-	@echo "make soak    threads and tasks against a faulty server for a minute, all accounted for; SOAK=1h is longer"
-	@echo "make soak-bulk  100,000 requests through rerank_many, and a plot of the memory they take"
-	@echo "make atheris    the codec under a fuzzer that coverage guides; ATHERIS=1200 seconds, on Linux"
-	@echo "make engines    the examples for Daft and Ray Data, in an environment of their own"
-	@echo "make hf      cross-encoders as scorers, in an environment of their own with PyTorch"
+	@echo "make soak    threads and tasks against a faulty server for a minute, every call accounted for; SOAK=1h: longer"
+	@echo "make soak-bulk  100,000 requests through rerank_many, with a plot of memory use"
+	@echo "make atheris    fuzz the codec guided by coverage, on Linux; ATHERIS=1200: seconds"
+	@echo "make engines    test the examples for Daft and Ray Data, in a separate environment"
+	@echo "make hf      test cross-encoders as scorers, in a separate environment with PyTorch"
 
-$(INSTALLED): pyproject.toml
+# In two steps, because the demo needs a third of what the tests and checks need, and none of their tools.
+$(DEMO): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[demo]'
+	@touch $@
+
+$(INSTALLED): $(DEMO)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group check \
 		--editable '.[demo,eval,langchain,aiohttp,parquet,redis]'
 	@touch $@
 
-demo: $(INSTALLED)
+demo: $(DEMO)
 	@$(BIN)/jina-rerank demo
+
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses 2 -m quick
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
