@@ -1,9 +1,11 @@
 """Fixtures for all tests: the event loops, and an environment without keys and proxies."""
 
+import inspect
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,29 @@ BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
     pytest.param(("trio", {}), id="trio"),
 ]
+
+
+QUICK = """
+    benchmarks bulk captures contract emulator_wire errors fallback fuzz hedging limits local options overload parts
+    rate_limit_cancellation rate_limiter rate_limits refusals retry tokens wire
+""".split()
+"""The files whose tests `make quick` runs: they use virtual time, `MockTransport` or `ASGITransport`."""
+
+NOT_QUICK = {"raw_server", "RawServer", "serve", "subprocess", "ProcessPoolExecutor"}
+"""What a single test in such a file uses if it needs a socket or a process."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the quick tests, so that a new one needs no mark."""
+    if config.option.markexpr == "quick":
+        missing = [name for name in QUICK if not Path(__file__).with_name(f"test_{name}.py").exists()]
+        if missing:
+            raise pytest.UsageError(f"QUICK in tests/conftest.py names files that are gone: {', '.join(missing)}")
+    for item in items:
+        if isinstance(item, pytest.Function) and item.path.stem.removeprefix("test_") in QUICK:
+            code = getattr(inspect.unwrap(item.function), "__code__", None)
+            if NOT_QUICK.isdisjoint([*item.fixturenames, *(code.co_names if code else ())]):
+                item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(params=BACKENDS)
