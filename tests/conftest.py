@@ -24,7 +24,7 @@ BACKENDS = [
 
 
 QUICK = """
-    benchmarks bulk captures contract emulator_wire errors fallback fuzz hedging limits local options overload parts
+    benchmarks bulk captures contract emulator_wire errors fallback fuzz hedging limits local options parts
     rate_limit_cancellation rate_limiter rate_limits refusals retry tokens wire
 """.split()
 """The files whose tests `make quick` runs: they use virtual time, `MockTransport` or `ASGITransport`."""
