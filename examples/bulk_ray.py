@@ -13,7 +13,7 @@ from jina_rerank.bulk import BatchReranker
 from jina_rerank.emulator.scifact import claims
 
 WORKERS = 2
-# What the key may do, here 500 requests a minute and 50 at once, divided among the workers.
+# The key's limits, here 500 requests a minute and 50 in flight, divided among the workers.
 SHARE = RateLimit(requests_per_minute=500 // WORKERS, concurrency=50 // WORKERS)
 
 ray.init(num_cpus=WORKERS, include_dashboard=False, logging_level="warning")

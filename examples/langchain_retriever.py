@@ -1,4 +1,4 @@
-"""Rerank what a LangChain vector store finds, in a retriever and in a chain.
+"""Rerank the results of a LangChain vector store, in a retriever and in a chain.
 
 Needs the extra `langchain`, langchain-classic and numpy.
 """
@@ -13,7 +13,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from jina_rerank.langchain import JinaRerank
 
 TEXTS = ["A recipe for onion soup.", "How to change a bicycle tyre.", "Soft tyres wear early.", "Bold lipsticks."]
-# Embeddings that mean nothing, so that all the order there is comes from the reranker.
+# The embeddings are meaningless, so the order comes from the reranker alone.
 store = InMemoryVectorStore.from_texts(TEXTS, DeterministicFakeEmbedding(size=32))
 found = store.as_retriever(search_kwargs={"k": 4})
 reranker = JinaRerank(top_n=2)

@@ -1,4 +1,4 @@
-"""Rank objects of your own: `key=` says what to score, and the very objects come back, fully typed."""
+"""Rank your own objects: `key=` selects the text to score, and the response holds the same objects, fully typed."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rank with a server of your own: vLLM, Infinity, llama.cpp, LocalAI, LiteLLM, Xinference, ... (docs/servers.md).
+"""Rank with a self-hosted server: vLLM, Infinity, llama.cpp, LocalAI, LiteLLM, Xinference, ... (docs/servers.md).
 
 python examples/self_hosted.py http://localhost:8000 BAAI/bge-reranker-v2-m3
 """
@@ -11,7 +11,7 @@ from jina_rerank import APIConnectionError, RerankClient, RetryPolicy
 
 
 async def main(base_url: str, model: str | None) -> None:
-    # JINA_API_KEY is not sent to a base_url written in code; what this server wants is passed here.
+    # JINA_API_KEY is not sent to a base_url written in code, so pass this server's key here.
     async with RerankClient(
         os.environ.get("RERANK_SERVER_KEY"), base_url=base_url, model=model, retry=RetryPolicy(max_attempts=2)
     ) as client:
@@ -20,7 +20,7 @@ async def main(base_url: str, model: str | None) -> None:
         except APIConnectionError as error:
             raise SystemExit(f"is it running? {error}") from None
     for result in response.results:
-        print(f"{result.relevance_score:8.3f}  {result.document}")  # llama.cpp gives logits, others 0 to 1
+        print(f"{result.relevance_score:8.3f}  {result.document}")  # llama.cpp returns logits, others 0 to 1
 
 
 if __name__ == "__main__":

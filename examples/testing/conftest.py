@@ -1,4 +1,4 @@
-"""What the emulator plays in these tests: an API that takes a moment."""
+"""Give the emulator of these tests some latency."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from jina_rerank.emulator import AppOptions
 
 @pytest.fixture(scope="session")
 def jina_emulator_options() -> AppOptions:
-    """The options of jina_rerank.emulator.create_app."""
+    """Return options for jina_rerank.emulator.create_app."""
     return {"latency": 0.01}

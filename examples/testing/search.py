@@ -1,4 +1,4 @@
-"""The program that is tested: it finds the articles that answer a question."""
+"""The program under test: it finds the articles that answer a question."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from jina_rerank import APIStatusError, RerankClient, SyncRerankClient
 
 
 def answers(client: SyncRerankClient, question: str, articles: Sequence[str]) -> list[str]:
-    """The two best articles; if there is no ranking to be had, the first two."""
+    """Return the two best articles, or the first two if reranking fails."""
     try:
         return client.rerank(question, articles, top_n=2).documents
     except APIStatusError:
@@ -14,6 +14,6 @@ def answers(client: SyncRerankClient, question: str, articles: Sequence[str]) ->
 
 
 async def answer(client: RerankClient, question: str, articles: Sequence[str]) -> str:
-    """The best article."""
+    """Return the best article."""
     response = await client.rerank(question, articles, top_n=1)
     return response.documents[0]

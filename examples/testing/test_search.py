@@ -1,4 +1,4 @@
-"""Its tests: with the emulator, with a fault, and with recorded answers of the API."""
+"""Tests of search.py: with the emulator, with a fault, and with recorded responses of the API."""
 
 import asyncio
 
