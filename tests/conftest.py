@@ -23,10 +23,28 @@ BACKENDS = [
 ]
 
 
-QUICK = """
-    benchmarks bulk captures contract emulator_wire errors fallback fuzz hedging limits local options parts
-    rate_limit_cancellation rate_limiter rate_limits refusals retry tokens wire
-""".split()
+QUICK = {
+    "benchmarks",
+    "bulk",
+    "captures",
+    "contract",
+    "emulator_wire",
+    "errors",
+    "fallback",
+    "fuzz",
+    "hedging",
+    "limits",
+    "local",
+    "options",
+    "parts",
+    "rate_limit_cancellation",
+    "rate_limiter",
+    "rate_limits",
+    "refusals",
+    "retry",
+    "tokens",
+    "wire",
+}
 """The files whose tests `make quick` runs: they use virtual time, `MockTransport` or `ASGITransport`."""
 
 NOT_QUICK = {"raw_server", "RawServer", "serve", "subprocess", "ProcessPoolExecutor"}

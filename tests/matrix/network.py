@@ -54,8 +54,8 @@ from .injections import (
 NETWORK: Final[Sequence[Row]] = (
     Row(
         1,
-        "The port refuses",
-        "tried again, then told as the system tells it",
+        "Connection refused",
+        "retried, then raised with the system's message",
         [
             Case(
                 name="refused",
@@ -69,7 +69,7 @@ NETWORK: Final[Sequence[Row]] = (
     ),
     Row(
         2,
-        "Connecting takes for ever",
+        "Connecting never completes",
         "each attempt ends at `timeout`, the call at `deadline`",
         [
             Case(
@@ -94,8 +94,8 @@ NETWORK: Final[Sequence[Row]] = (
     ),
     Row(
         3,
-        "DNS: no such host; no answer for now",
-        "an unknown host is not looked for again; a resolver in trouble is",
+        "DNS: no such host; temporary failure",
+        "an unknown host is not retried; a temporary failure is",
         tests=[
             "test_sockets.py::test_a_host_that_is_not_there_is_not_looked_for_again",
             "test_dns.py::test_a_resolver_in_trouble_is_asked_again",
@@ -104,13 +104,13 @@ NETWORK: Final[Sequence[Row]] = (
     Row(
         4,
         "DNS hangs",
-        "the call ends at its deadline, and closing does not wait for the resolver",
+        "the call ends at its deadline; closing does not wait for the resolver",
         tests=["test_dns.py::test_a_resolver_that_hangs_holds_neither_the_call_nor_the_closing"],
     ),
     Row(
         5,
-        "A certificate that is not trusted, for another host, or expired",
-        "refused at once, and not tried again",
+        "A certificate that is untrusted, for another host, or expired",
+        "fails at once, not retried",
         [
             Case(
                 name="not trusted",
@@ -144,8 +144,8 @@ NETWORK: Final[Sequence[Row]] = (
     ),
     Row(
         6,
-        "TLS spoken to a plain port; plain HTTP to a TLS port",
-        "tried again, then told",
+        "TLS to a plain port; plain HTTP to a TLS port",
+        "retried, then raised",
         [
             Case(
                 name="TLS to a plain port",
@@ -175,11 +175,11 @@ NETWORK: Final[Sequence[Row]] = (
             ),
         ],
     ),
-    Row(8, "A reset before the answer", "tried again", once_and_always("reset", reset)),
-    Row(9, "The connection closes before the answer", "tried again", once_and_always("closed", send_and_close())),
+    Row(8, "A reset before the response", "retried", once_and_always("reset", reset)),
+    Row(9, "The connection closes before the response", "retried", once_and_always("closed", send_and_close())),
     Row(
         10,
-        "Kept connections that the server closes: at once, after 1 ms, after 10 ms",
+        "Keep-alive connections that the server closes: at once, after 1 ms, after 10 ms",
         "no error in 200 calls each",
         tests=[
             "test_matrix.py::test_a_server_that_closes_kept_connections_costs_no_call",
@@ -189,7 +189,7 @@ NETWORK: Final[Sequence[Row]] = (
     Row(
         11,
         "The connection closes after a second request on it was read",
-        "tried again",
+        "retried",
         [
             Case(name="closed", plays=(send(GOOD), send_and_close(), send(GOOD)), warm=1, attempts=2),
             Case(name="reset", plays=(send(GOOD), reset, send(GOOD)), warm=1, attempts=2),
@@ -198,7 +198,7 @@ NETWORK: Final[Sequence[Row]] = (
     Row(
         12,
         "The connection ends in the headers",
-        "tried again",
+        "retried",
         [
             *once_and_always("closed", send_and_close(GOOD[:40])),
             Case(name="reset by the network", server=through(cut_by_reset(40)), error=APIConnectionError, attempts=3),
@@ -206,8 +206,8 @@ NETWORK: Final[Sequence[Row]] = (
     ),
     Row(
         13,
-        "The body is shorter than it says; broken chunks",
-        "tried again; a part of an answer is never believed",
+        "The body is shorter than declared; broken chunks",
+        "retried; a truncated response is never used",
         [
             *once_and_always("short", send_and_close(GOOD[:-20])),
             *once_and_always("half of a chunk", send_and_close(CHUNKED + b"ff\r\n{")),
@@ -220,8 +220,8 @@ NETWORK: Final[Sequence[Row]] = (
     ),
     Row(
         14,
-        "Half of an answer that is whole HTTP: ended by closing, or half of its gzip",
-        "asked for once more, then told",
+        "Half of a response in valid HTTP: ended by closing, or half of its gzip",
+        "retried once, then raised",
         [
             *halves("half of JSON, ended by closing", send_and_close(UNTIL_CLOSE + answer_body(2)[:-9])),
             *halves("half of gzip", send(HALF_GZIP)),
@@ -229,8 +229,8 @@ NETWORK: Final[Sequence[Row]] = (
     ),
     Row(
         15,
-        "A server that trickles a header, a body, or informational answers without end",
-        "each attempt ends at `timeout`, however often a byte comes",
+        "A server that trickles a header, a body, or endless informational responses",
+        "each attempt ends at `timeout`, no matter how often bytes arrive",
         [
             Case(
                 name="a header",
@@ -253,7 +253,7 @@ NETWORK: Final[Sequence[Row]] = (
     Row(
         16,
         "A server that does not read 50 MB; a request above 64 MiB",
-        "an attempt ends at `timeout` while it still sends; above the cap nothing is sent",
+        "an attempt ends at `timeout` while still sending; above the cap nothing is sent",
         [
             Case(
                 name="50 MB",
@@ -276,7 +276,7 @@ NETWORK: Final[Sequence[Row]] = (
     Row(
         17,
         "413 while the body is still being sent",
-        "RequestTooLargeError, and the rest is not sent; over aiohttp the refusal may be lost, and the error names it",
+        "RequestTooLargeError, and the rest is not sent; aiohttp may lose the response, which the error mentions",
         [
             interrupted("and the rest is taken", refuse_early, **REFUSED),
             interrupted("and the connection is closed", send_and_close(TOO_LARGE), **REFUSED, transports=["httpx"]),

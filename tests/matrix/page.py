@@ -13,13 +13,13 @@ BLOCK: Final = re.compile(r"(<!-- matrix -->\n).*?(<!-- end of matrix -->)", re.
 
 
 def with_matrix(page: str) -> str:
-    """The page with the table as it is now."""
+    """Return the page with the current table."""
     return BLOCK.sub(lambda match: match[1] + "\n".join(_lines()) + "\n" + match[2], page)
 
 
 def _lines() -> Iterator[str]:
     cases = [case for row in ROWS for case in row.cases]
-    yield f"{len(cases)} cases, carried out {sum(len(case.ways) for case in cases)} times."
+    yield f"{len(cases)} cases, run {sum(len(case.ways) for case in cases)} times."
     yield ""
     yield "| # | fault | promise | ends with | calls | shown by |"
     yield "|---|---|---|---|---|---|"

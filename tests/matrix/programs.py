@@ -9,13 +9,13 @@ PROGRAMS: Final[Sequence[Row]] = (
     Row(
         33,
         "5,000 cancellations at random moments, under contention",
-        "the connections are as good as before",
+        "the connections work as before",
         tests=["test_load.py::test_cancellations_at_any_moment_leave_a_client_that_works"],
     ),
     Row(
         34,
         "Overload with deadlines: 60 tasks, 10 connections",
-        "at least 65 % of the capacity is served, no error but DeadlineExceededError, and healthy afterwards",
+        "at least 65 % of the capacity is served, no error but DeadlineExceededError, and the client works afterwards",
         tests=[
             "test_overload.py::test_who_is_sent_has_time_for_the_answer",
             "test_load.py::test_overload_with_deadlines_leaves_a_client_that_works",
@@ -23,7 +23,7 @@ PROGRAMS: Final[Sequence[Row]] = (
     ),
     Row(
         35,
-        "1,000 calls at once, to a server that takes 1 s",
+        "1,000 concurrent calls to a server that takes 1 s",
         "all succeed",
         tests=["test_load.py::test_a_thousand_calls_at_once"],
     ),
@@ -39,7 +39,7 @@ PROGRAMS: Final[Sequence[Row]] = (
     Row(
         37,
         "Exit: unclosed, in flight, from atexit, from a thread that outlives main",
-        "at once, with code 0, and without a word",
+        "immediate, with code 0 and no output",
         tests=[
             "test_processes.py::test_no_client_delays_the_exit_or_complains",
             "test_processes.py::test_a_first_call_while_the_interpreter_exits_is_made_or_refused",
@@ -50,8 +50,8 @@ PROGRAMS: Final[Sequence[Row]] = (
     ),
     Row(
         38,
-        "Fork with warm connections, one of them in use: four children and the parent call",
-        "each answer belongs to its own question, and the parent's request in flight gets its own too",
+        "Fork with open connections, one in use: four children and the parent call",
+        "each call gets its own response, including the parent's request in flight",
         tests=["test_forks.py::test_after_a_fork_everybody_gets_their_own_answers_the_parents_in_flight_too"],
     ),
     Row(
@@ -68,8 +68,8 @@ PROGRAMS: Final[Sequence[Row]] = (
     ),
     Row(
         40,
-        "One client on several event loops, one after the other and at once",
-        "every call succeeds, and no socket is left",
+        "One client on several event loops, sequentially and concurrently",
+        "every call succeeds, and no socket leaks",
         tests=[
             "test_processes.py::test_one_client_serves_many_event_loops_and_leaves_no_socket",
             "test_processes.py::test_loops_that_are_closed_without_a_word_are_forgotten",
@@ -78,7 +78,7 @@ PROGRAMS: Final[Sequence[Row]] = (
     Row(
         41,
         "Closing with calls in flight; closing twice; calls after closing",
-        "ClientClosedError, and nobody hangs",
+        "ClientClosedError, and no call hangs",
         tests=[
             "test_retry.py::test_closing_ends_the_calls_in_flight",
             "test_facade.py::test_closing_ends_the_calls_of_other_threads",
@@ -88,7 +88,7 @@ PROGRAMS: Final[Sequence[Row]] = (
     ),
     Row(
         42,
-        "A sync call inside a running loop; from a worker thread; from a hook of our own loop; in a signal handler",
+        "A sync call in a running loop; in a worker thread; in a hook on the background loop; in a signal handler",
         "works; works; a clear error; works",
         tests=[
             "test_facade.py::test_under_a_running_loop_it_works_and_says_once_that_it_blocks",
@@ -101,7 +101,7 @@ PROGRAMS: Final[Sequence[Row]] = (
     Row(
         43,
         "A proxy that is down, one that refuses, SOCKS without its package, a bad SSL_CERT_FILE",
-        "an error that names it; not tried again",
+        "an error that names it; not retried",
         tests=[
             "test_sockets.py::test_a_proxy_that_is_down_is_not_asked_twice",
             "test_sockets.py::test_a_proxy_that_refuses_is_not_asked_twice",
@@ -112,14 +112,14 @@ PROGRAMS: Final[Sequence[Row]] = (
     Row(44, "HTTP/2: GOAWAY, REFUSED_STREAM", "not applicable: HTTP/2 is not offered"),
     Row(
         45,
-        "Keys with line breaks, NUL, letters outside ASCII, spaces, or nothing",
+        "Keys with line breaks, NUL, non-ASCII letters, spaces; an empty key",
         "ConfigurationError without the key; nothing is sent",
         tests=["test_secrets.py::test_a_bad_key_is_refused_and_not_quoted"],
     ),
     Row(
         46,
         "The key in repr, str, logs, tracebacks, pickles, dumps, schemas, copies",
-        "nowhere; and no log has a document",
+        "never; and no log contains a document",
         tests=[
             "test_secrets.py::test_a_canary_shows_in_no_channel",
             "test_secrets.py::test_no_mechanism_logs_a_key_or_a_document",
@@ -137,7 +137,7 @@ PROGRAMS: Final[Sequence[Row]] = (
     Row(
         48,
         "The wall clock jumps during a wait",
-        "no wait changes: only the monotonic clock counts",
+        "no wait changes: only the monotonic clock is used",
         tests=["test_retry.py::test_a_wall_clock_that_jumps_changes_no_wait"],
     ),
     Row(
