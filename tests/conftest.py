@@ -31,7 +31,6 @@ QUICK = {
     "emulator_wire",
     "errors",
     "fallback",
-    "fuzz",
     "hedging",
     "limits",
     "local",
