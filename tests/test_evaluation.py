@@ -373,7 +373,7 @@ def test_without_a_reranker_there_is_no_plot(tmp_path: Path) -> None:
 
 def test_a_pipe_gets_a_table_with_tabs() -> None:
     result = call("eval", "sample", "lexical", "-k", "5")
-    doubt = "highest nDCG@5: no rerank; what sets it apart from lexical may be chance"
+    doubt = "highest nDCG@5: no rerank; its lead over lexical may be chance"
     assert (result.exit_code, result.stderr) == (0, f"jina-rerank: {doubt}\n")
     header, given, lexical = (line.split("\t") for line in result.stdout.splitlines())
     assert header == ["contender", "nDCG@5", "MRR@5", "recall@5", "p95 s", "tokens", "top_n", "threshold"]
@@ -415,7 +415,7 @@ def test_scores_of_an_emulator_name_its_scorer_beside_the_model(
     named = "jina-reranker-m0 (emulator: lexical)"
     result = call(*asked)
     assert [line.split("\t")[0] for line in result.stdout.splitlines()[1:]] == ["no rerank", named, "lexical"]
-    assert f"highest nDCG@10: {named}; what sets it apart from no rerank and lexical may be chance" in result.stderr
+    assert f"highest nDCG@10: {named}; its lead over no rerank and lexical may be chance" in result.stderr
     written = (tmp_path / "report.md").read_text()
     assert written.count(named) == written.count("jina-reranker-m0") >= 6
     assert named in " ".join(ET.parse(tmp_path / "quality.svg").getroot().itertext())
@@ -440,7 +440,7 @@ def test_key_of_a_variable_goes_to_the_url_that_contends(
     assert call(*arguments).exit_code == 0
     [(headers, body)] = raw_server.requests
     assert (headers["authorization"], json.loads(body)["max_doc_length"]) == ("Bearer sk-mine", 7)
-    refused(call(*arguments, "m@https://other.example"), 2, "the key would go to several servers")
+    refused(call(*arguments, "m@https://other.example"), 2, "the key would be sent to several servers")
     assert len(raw_server.requests) == 1
 
 
@@ -451,9 +451,9 @@ def test_key_of_a_variable_goes_to_the_url_that_contends(
         (["sample", "lexical", "lexical"], "a contender is named twice"),
         (
             ["sample", "jina-reranker-v3.5"],
-            "jina-reranker-v3.5 is taken for a model: Jina's API needs a key: set JINA_API_KEY",
+            "jina-reranker-v3.5 is read as a model's name: Jina's API needs a key: set JINA_API_KEY",
         ),
-        (["sample", "lexical", "lexica"], "lexica is taken for a model: "),
+        (["sample", "lexical", "lexica"], "lexica is read as a model's name: "),
         (["sample", "m@http://"], "MODEL@URL: expected http"),
         (["sample", "no_such_module:scores"], "scorer no_such_module:scores: ModuleNotFoundError"),
         (["sample", "a-model:latest"], "JINA_API_KEY"),
