@@ -334,7 +334,7 @@ class TestRefusals:
             (("none.jsonl", "out.jsonl"), ("none.jsonl cannot be read: No such file",)),
             (("in.jsonl", "in.jsonl"), ("same file",)),
             (("mine.csv.failed.jsonl", "mine.csv"), ("or IN is a side file of OUT",)),
-            (("pipe.jsonl", "out.jsonl"), ("pipe.jsonl is not a regular file", "read more than once")),
+            (("pipe.jsonl", "out.jsonl"), ("pipe.jsonl is not a regular file", "bulk reads IN more than once")),
             (("in.jsonl", "folder.jsonl"), ("folder.jsonl cannot be written: Is a directory",)),
             (("empty.csv", "out.jsonl"), ("has no column 'query', since it is empty; it needs query, documents",)),
             (("open.csv", "out.jsonl"), ("open.csv is not CSV in UTF-8, near line 2: unexpected end of data",)),

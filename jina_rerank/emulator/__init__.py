@@ -1,11 +1,11 @@
-"""The Jina Rerank API on your own machine: for tests, demos and work without a network.
+"""An emulator of the Jina Rerank API on your own machine: for tests, demos and work without a network.
 
 from jina_rerank.emulator import serve
 
 with serve() as server:
     client = SyncRerankClient("jina_any", base_url=server.url)
 
-It speaks the hosted API's wire; its scores come from a `Scorer`, not from Jina's models.
+It is compatible with the hosted API; its scores come from a `Scorer`, not from Jina's models.
 """
 
 from importlib import import_module
@@ -36,7 +36,7 @@ __all__ = [
     "serve",
 ]
 
-# Imported on first use: they need extras, and `RerankClient.local()`, which needs none, takes the scorers from here.
+# Imported on first use, since they need extras and `RerankClient.local()`, which needs none, imports this package.
 _LAZY: Final = {
     "AppOptions": "app",
     "create_app": "app",
@@ -49,7 +49,7 @@ _LAZY: Final = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs an extra.
+    """Import a name that needs an extra.
 
     Raises:
         ImportError: The extra is not installed.
