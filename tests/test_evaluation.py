@@ -93,14 +93,18 @@ def test_a_directory_in_the_form_of_beir(tmp_path: Path) -> None:
         ("corpus_jsonl", '\n{"_id": 7.5, "text": "x"}', "corpus.jsonl, line 2: _id: Input should be a valid string"),
         ("corpus_jsonl", '{"_id": "a"}', "corpus.jsonl, line 1: text: Field required"),
         ("queries_jsonl", '{"_id": "1", "text": " "}', "queries.jsonl, line 1: text: it is blank"),
-        ("queries_jsonl", '{"_id": "1", "text": "x"}\n' * 2, "queries.jsonl, line 2: the id '1' stands on an earlier"),
+        (
+            "queries_jsonl",
+            '{"_id": "1", "text": "x"}\n' * 2,
+            "queries.jsonl, line 2: the id '1' is a duplicate of one on an earlier",
+        ),
         ("qrels_tsv", "1\tb\n", "qrels.tsv, line 1: expected query, document and relevance with tabs between; got 2"),
         ("qrels_tsv", "h\th\th\n1\tb\thigh\n", "qrels.tsv, line 2: relevance must be an integer"),
         ("qrels_tsv", "1\tb\t1.5\n", "qrels.tsv, line 1: relevance must be an integer"),
         ("qrels_tsv", "9\tb\t1\n", "qrels.tsv, line 1: queries.jsonl has no query '9'"),
         ("qrels_tsv", "1\tb\t0\n", "no query has a relevant document"),
         ("candidates_tsv", "1\tc\t1\n", "candidates.tsv, line 1: corpus.jsonl has no document 'c'"),
-        ("candidates_tsv", "1\ta\t1\n1\ta\t2\n", "candidates.tsv, line 2: document 'a' stands twice for query '1'"),
+        ("candidates_tsv", "1\ta\t1\n1\ta\t2\n", "candidates.tsv, line 2: document 'a' is duplicated for query '1'"),
     ],
 )
 def test_a_rule_that_a_file_breaks(tmp_path: Path, file: str, text: str, rule: str) -> None:
@@ -329,7 +333,7 @@ def test_the_report_has_the_numbers() -> None:
         re.fullmatch(r"\| kn\\\*ws\\\|all against no rerank \| \+0\.613 .* \| significant \|", line) for line in lines
     )
     assert r"| kn\*ws\|all | 2 | 1.000 | 1.000 | 4 |" in lines
-    assert "  These are few queries: with fewer than 15 the intervals are narrower than the doubt is." in lines
+    assert "  With fewer than 15 queries, the intervals are too narrow to trust." in lines
     assert "| highest F1 | 0.4000 | 1.000 | 1.000 | 1.000 | 2.0 | 0.0 % |" in lines
     assert any("| 10 | 40,000,000 | 200.00 |" in line for line in lines)
 
