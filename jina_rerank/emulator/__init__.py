@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # Imported on first use, since they need extras and `RerankClient.local()`, which needs none, imports this package.
-_LAZY: Final = {
+_LAZY_MODULES: Final = {
     "AppOptions": "app",
     "create_app": "app",
     "Server": "server",
@@ -54,10 +54,10 @@ def __getattr__(name: str) -> object:
     Raises:
         ImportError: The extra is not installed.
     """
-    if name not in _LAZY:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(f".{_LAZY[name]}", __name__)
+        module = import_module(f".{_LAZY_MODULES[name]}", __name__)
     except ModuleNotFoundError as error:
         raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from error
     return getattr(module, name)

@@ -83,7 +83,7 @@ def against_rivals(scores: Sequence[float]) -> list[float]:
 
 # Tuned on the 300 test claims of SciFact with 20 BM25 candidates each. Nothing here is specific to English: there are
 # no stop words, and shared 4-grams take the place of stemming.
-_SHORT_WORD: Final = 3
+_MAX_SHORT_WORD_LENGTH: Final = 3
 _SHORT_WORD_WEIGHT: Final = 0.3  # the most frequent words of a language are short
 _PAIR_WEIGHT: Final = 0.5
 _GRAM_LENGTH: Final = 4
@@ -237,7 +237,7 @@ def _cjk_features(run: str) -> dict[str, float]:
 
 def _word_features(word: str) -> dict[str, float]:
     features = {word[i : i + _GRAM_LENGTH]: _GRAM_WEIGHT for i in range(len(word) - _GRAM_LENGTH + 1)}
-    features[f" {word} "] = 1.0 if len(word) > _SHORT_WORD else _SHORT_WORD_WEIGHT
+    features[f" {word} "] = 1.0 if len(word) > _MAX_SHORT_WORD_LENGTH else _SHORT_WORD_WEIGHT
     return features
 
 

@@ -17,8 +17,10 @@ _CJK: Final = (
     r"\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 # White space, ASCII punctuation, and that of Latin, Arabic, Indic, general and CJK scripts.
-_GAP: Final = r"\s!-/:-@\[-`{-~\u00a1-\u00bf\u060c\u061b\u061f\u0964\u0965\u2000-\u206f\u3000-\u303f\uff01-\uff0f"
-_WORD: Final = re.compile(f"[{_CJK}]+|[^{_CJK}{_GAP}]+")
+_SEPARATORS: Final = (
+    r"\s!-/:-@\[-`{-~\u00a1-\u00bf\u060c\u061b\u061f\u0964\u0965\u2000-\u206f\u3000-\u303f\uff01-\uff0f"
+)
+_WORD: Final = re.compile(f"[{_CJK}]+|[^{_CJK}{_SEPARATORS}]+")
 _NON_SPACE: Final = re.compile(r"\S+")
 _CJK_CHARACTER: Final = re.compile(f"[{_CJK}]")
 

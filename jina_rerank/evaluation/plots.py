@@ -19,27 +19,27 @@ except ModuleNotFoundError as _error:
     raise ImportError('The plots need an extra: pip install "jina-rerank[eval]"') from _error
 
 _Axes: TypeAlias = Any  # matplotlib.axes.Axes, whose own types are partly unknown
-_BINS: Final = 40
+_HISTOGRAM_BINS: Final = 40
 # Of medium lightness, readable on white and on black; the two colours are distinguishable with any colour vision.
-_TEXT: Final = "#808790"
-_RELEVANT: Final = "#3f83f8"
-_OTHER: Final = "#d9822b"
+_TEXT_COLOUR: Final = "#808790"
+_RELEVANT_COLOUR: Final = "#3f83f8"
+_OTHER_COLOUR: Final = "#d9822b"
 _STYLE: Final = {
-    "axes.edgecolor": _TEXT,
-    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _TEXT_COLOUR,
+    "axes.labelcolor": _TEXT_COLOUR,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlecolor": _TEXT,
+    "axes.titlecolor": _TEXT_COLOUR,
     "axes.titlelocation": "left",
     "axes.titlesize": "medium",
     "font.size": 9,
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "jina-rerank",  # reproducible files
-    "text.color": _TEXT,
+    "text.color": _TEXT_COLOUR,
     "text.parse_math": False,  # two dollar signs in a name are not a formula
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
+    "xtick.color": _TEXT_COLOUR,
+    "ytick.color": _TEXT_COLOUR,
 }
 
 
@@ -87,7 +87,7 @@ def quality_against_cost(evaluation: Evaluation) -> Figure:
 
 def _looks() -> Iterator[tuple[str, str]]:
     """Yield a marker and a colour for each contender, since names beside the points would overlap."""
-    return zip(cycle("oDsv^P*X"), cycle((_TEXT, _RELEVANT, _OTHER)), strict=True)
+    return zip(cycle("oDsv^P*X"), cycle((_TEXT_COLOUR, _RELEVANT_COLOUR, _OTHER_COLOUR)), strict=True)
 
 
 def _point(panel: _Axes, cost: float, result: ContenderResult, marker: str, colour: str) -> None:
@@ -103,8 +103,11 @@ def score_histograms(evaluation: Evaluation) -> Figure:
 
     def draw(panel: _Axes, result: ContenderResult) -> None:
         columns = scored(evaluation.topics, result.run.rankings)
-        bins = np.histogram_bin_edges(columns.scores, _BINS)
-        for which, label, colour in ((~columns.relevant, "other", _OTHER), (columns.relevant, "relevant", _RELEVANT)):
+        bins = np.histogram_bin_edges(columns.scores, _HISTOGRAM_BINS)
+        for which, label, colour in (
+            (~columns.relevant, "other", _OTHER_COLOUR),
+            (columns.relevant, "relevant", _RELEVANT_COLOUR),
+        ):
             if which.any():  # an empty histogram has no density
                 panel.hist(columns.scores[which], bins.tolist(), density=True, alpha=0.6, color=colour, label=label)
         panel.set_ylabel("density")
@@ -117,9 +120,9 @@ def threshold_curves(evaluation: Evaluation) -> Figure:
 
     def draw(panel: _Axes, result: ContenderResult) -> None:
         line = curve(scored(evaluation.topics, result.run.rankings))
-        panel.plot(line.thresholds, line.precision, color=_OTHER, label="precision")
-        panel.plot(line.thresholds, line.recall, color=_RELEVANT, label="recall")
-        panel.plot(line.thresholds, line.f1, color=_TEXT, linestyle="--", label="F1")
+        panel.plot(line.thresholds, line.precision, color=_OTHER_COLOUR, label="precision")
+        panel.plot(line.thresholds, line.recall, color=_RELEVANT_COLOUR, label="recall")
+        panel.plot(line.thresholds, line.f1, color=_TEXT_COLOUR, linestyle="--", label="F1")
         panel.set_ylim(0, 1.02)
 
     return _one_each(evaluation, draw)
@@ -132,7 +135,7 @@ def _one_each(evaluation: Evaluation, draw: Callable[[_Axes, ContenderResult], N
     for panel, result in zip(_panels(figure, len(results), 1), results, strict=True):
         draw(panel, result)
         score = result.threshold.score if result.threshold else 0.0
-        panel.axvline(score, color=_TEXT, linewidth=0.8, linestyle=":", label=f"highest F1: {score:#.4g}")
+        panel.axvline(score, color=_TEXT_COLOUR, linewidth=0.8, linestyle=":", label=f"highest F1: {score:#.4g}")
         panel.set_title(result.label)
         panel.set_xlabel("relevance_score")
         panel.legend(loc="best")

@@ -6,7 +6,7 @@ from typing import Final
 from .quality import MEASURES
 from .results import ContenderResult, Evaluation
 from .statistics import Estimate
-from .thresholds import KEPT, Threshold, scored, thresholds
+from .thresholds import KEPT_RECALL, Threshold, scored, thresholds
 
 UNKNOWN: Final = "\N{EN DASH}"
 """The table cell for a number that is unknown or meaningless."""
@@ -125,7 +125,7 @@ def _costs(evaluation: Evaluation) -> Iterator[str]:
 def _cuts(evaluation: Evaluation) -> Iterator[str]:
     yield "## How many to keep"
     yield ""
-    yield f"The smallest `top_n` that keeps {KEPT * 100:.0f} % of the recall of the whole list."
+    yield f"The smallest `top_n` that keeps {KEPT_RECALL * 100:.0f} % of the recall of the whole list."
     yield ""
     yield from table(
         ["contender", "top_n", "recall", "recall of the whole list", "its length"],

@@ -12,7 +12,7 @@ from .topics import Passage, Topic
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-KEPT: Final = 0.95
+KEPT_RECALL: Final = 0.95
 """The share of the relevant candidates that a recommended `top_n` keeps."""
 
 _RECALL_LEVELS: Final = (0.5, 0.8, 0.9, 0.95)
@@ -161,6 +161,6 @@ def recalls(topics: Sequence[Topic], rankings: Sequence[RerankResponse[Passage]]
 def best_top_n(topics: Sequence[Topic], rankings: Sequence[RerankResponse[Passage]]) -> TopN:
     """Return the smallest `top_n` that keeps 95 % of the recall of the whole list."""
     means = recalls(topics, rankings)
-    place = int(np.argmax(means >= KEPT * means[-1] - 1e-12))  # rounding errors of the sums
+    place = int(np.argmax(means >= KEPT_RECALL * means[-1] - 1e-12))  # rounding errors of the sums
     length = sum(len(ranking.results) for ranking in rankings) / len(rankings)
     return TopN(place + 1, float(means[place]), float(means[-1]), length)

@@ -23,7 +23,7 @@ from .rows import Row
 
 Settle = Callable[[Mapping[str, Any]], None]
 
-_FATAL: Final = (
+_FATAL_ERRORS: Final = (
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
@@ -86,7 +86,7 @@ def rank_rows(
 def _is_fatal(error: RerankError) -> bool:
     if isinstance(error, APIConnectionError):
         return error.should_retry is False  # unknown host, invalid certificate, proxy that denies access
-    return isinstance(error, _FATAL)
+    return isinstance(error, _FATAL_ERRORS)
 
 
 def success(row: Row, response: RerankResponse[Any], *, with_documents: bool) -> dict[str, Any]:
