@@ -1,1 +1,1 @@
-"""Measures this client beside its peers: `make bench`. docs/benchmarks.md is what comes out."""
+"""Benchmarks of this client and its peers: `make bench` writes docs/benchmarks.md."""

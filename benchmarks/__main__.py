@@ -1,4 +1,4 @@
-"""`python -m benchmarks` measures, and writes docs/benchmarks.md and its picture; `quick` is a rough run, to build/."""
+"""`python -m benchmarks` writes docs/benchmarks.md and its plot; with `quick`, a rough run writes to build/."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ LIBRARIES = (
 
 
 def facts(load: float) -> list[str]:
-    """What a reader needs to know of the machine."""
+    """Return the facts about the machine and the versions that a reader needs."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     machine = f"{python} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"

@@ -1,4 +1,4 @@
-"""What is sent and what comes back: realistic documents, and one fixed answer in the shape of each API."""
+"""Realistic documents to send, and one fixed response in the format of each API."""
 
 import json
 import random
@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 Pairs = list[tuple[int, float]]
-"""Index and score of each result, best first: what every contender has to read out of its answer."""
+"""Index and score of each result, best first, which every contender must parse from the response."""
 
 QUERY: Final = "Which papers show that sleep protects the memory of older people?"
 
@@ -20,7 +20,7 @@ _RARE: Final = ("naïve", "β-amyloid", "Müller's", "“baseline”", "±5")
 
 @lru_cache
 def texts(documents: int) -> tuple[str, ...]:
-    """English documents of 200 to 400 characters; one in five has a character that is not ASCII."""
+    """Return English documents of 200 to 400 characters; one in five has a non-ASCII character."""
     chance = random.Random(7)
     return tuple(_text(chance) for _ in range(documents))
 
@@ -36,14 +36,14 @@ def _text(chance: random.Random) -> str:
 
 @lru_cache
 def ranking(documents: int) -> Pairs:
-    """Every document once, with scores of eight decimals that fall from 0.98 to 0.01."""
+    """Return every document once, with scores of eight decimals, descending from 0.98 to 0.01."""
     chance = random.Random(8)
     scores = sorted((round(chance.uniform(0.01, 0.98), 8) for _ in range(documents)), reverse=True)
     return list(zip(chance.sample(range(documents), documents), scores, strict=True))
 
 
 def answer(shape: str, documents: int) -> bytes:
-    """The body of the answer, as the API of that name gives it."""
+    """Return the response body in the format of the API of that name."""
     pairs = ranking(documents)
     scored = [{"index": index, "relevance_score": score} for index, score in pairs]
     tokens = 70 * documents

@@ -1,8 +1,8 @@
-"""Who is measured: each the way its own documentation uses it, with one client that is kept, and its defaults.
+"""The measured clients, used as in their own documentation, with one reused client and default settings.
 
-What is set is said beside it: mostly limits that would hold a contender up. Each contender gives a call that returns
-index and score of every result. Libraries are imported where they are used, because each contender runs in a process
-of its own.
+Comments explain the exceptions, mostly limits that would slow a contender down. Each contender yields a call that
+returns index and score of every result. Libraries are imported where they are used, because each contender runs in a
+separate process.
 """
 
 import inspect
@@ -17,7 +17,7 @@ KEY = "jina_benchmark"
 HEADERS = {"authorization": f"Bearer {KEY}"}
 MODEL = "jina-reranker-v3.5"
 TIMEOUT = 60.0
-"""Seconds, for everybody that can be measured with many calls in flight: httpx's default of 5 would end them."""
+"""Seconds, for all contenders measured with many calls in flight: httpx's default of 5 would time out."""
 
 AsyncCall = Callable[[], Awaitable[Pairs]]
 Call = Callable[[], Pairs]
@@ -25,7 +25,7 @@ Call = Callable[[], Pairs]
 
 @dataclass(frozen=True)
 class Case:
-    """Where to send how many documents."""
+    """The server, the number of documents, and the number of calls in flight."""
 
     url: str
     documents: int
@@ -37,7 +37,7 @@ class Case:
 
     @property
     def body(self) -> dict[str, Any]:
-        """What a caller without any client would send."""
+        """The request body, for HTTP clients."""
         return {"model": MODEL, "query": QUERY, "documents": self.texts, "return_documents": False}
 
 
@@ -54,7 +54,7 @@ async def httpx_async(case: Case, **options: Any) -> AsyncIterator[AsyncCall]:
 
 
 def httpx_tuned(case: Case) -> AbstractAsyncContextManager[AsyncCall]:
-    """The limits with which httpx does best in a crowd: no end of connections, of which it keeps few."""
+    """Use the limits with which httpx is fastest with many calls in flight: unlimited connections, few kept alive."""
     import httpx
 
     return httpx_async(case, limits=httpx.Limits(max_connections=None, max_keepalive_connections=20))
@@ -64,7 +64,7 @@ def httpx_over_aiohttp(case: Case) -> AbstractAsyncContextManager[AsyncCall]:
     import httpx
     from httpx_aiohttp import AiohttpTransport
 
-    # 0 is aiohttp's "no limit"; with None this transport falls back to aiohttp's default of 100.
+    # 0 means no limit to aiohttp; with None this transport falls back to aiohttp's default of 100.
     return httpx_async(case, transport=AiohttpTransport(limits=httpx.Limits(max_connections=0, keepalive_expiry=5.0)))
 
 
@@ -98,7 +98,7 @@ async def jina_rerank_lanes(case: Case, **options: Any) -> AsyncIterator[AsyncCa
     from jina_rerank import RerankClient
 
     documents = case.texts
-    if case.in_flight > 1:  # a client that is told nothing begins with 2 at once, and goes up to 100
+    if case.in_flight > 1:  # by default a client starts with 2 concurrent requests, and increases them up to 100
         options["max_concurrency"] = case.in_flight
     async with RerankClient(KEY, base_url=case.url, timeout=TIMEOUT, **options) as client:
 
@@ -132,7 +132,7 @@ async def cohere_v2(case: Case) -> AsyncIterator[AsyncCall]:
     from cohere import AsyncClientV2
 
     documents = case.texts
-    # Its default: without a client it would take httpx-aiohttp, only because another contender has brought that along.
+    # Its default client: otherwise it would use httpx-aiohttp, which is installed only for another contender.
     async with (
         httpx.AsyncClient(timeout=300, follow_redirects=True) as http,
         AsyncClientV2(KEY, base_url=case.url, httpx_client=http) as client,
@@ -200,7 +200,7 @@ def jina_rerank_sync(case: Case) -> Iterator[Call]:
 def langchain_community(case: Case) -> Iterator[Call]:
     from langchain_community.document_compressors import jina_rerank
 
-    jina_rerank.JINA_API_URL = f"{case.url}/v1/rerank"  # it has no argument for that
+    jina_rerank.JINA_API_URL = f"{case.url}/v1/rerank"  # it has no argument for the URL
     documents = _langchain_documents(case)
     reranker = jina_rerank.JinaRerank(jina_api_key=KEY, top_n=case.documents)
     yield lambda: _read_langchain(reranker.compress_documents(documents, QUERY))
@@ -233,7 +233,7 @@ def _read_langchain(documents: Any) -> Pairs:
 
 @dataclass(frozen=True)
 class Contender:
-    """How to open a client, and the shape of the answers that it expects."""
+    """A function that opens a client, and the response format that the client expects."""
 
     open: Callable[[Case], AbstractAsyncContextManager[AsyncCall] | AbstractContextManager[Call]]
     shape: str = "jina"
@@ -258,7 +258,7 @@ CONTENDERS = {
 
 
 def available(name: str) -> bool:
-    """Whether the installed client has what this contender needs."""
+    """Return whether the installed jina_rerank has the features that this contender needs."""
     from jina_rerank import RerankClient
 
     return name != "jina_rerank[aiohttp]" or "transport" in inspect.signature(RerankClient).parameters

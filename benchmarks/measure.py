@@ -1,4 +1,4 @@
-"""What is measured, how often and for how long. Contenders take turns within each round."""
+"""The measurements, their repetitions and durations. Contenders take turns within each round."""
 
 import json
 import os
@@ -23,8 +23,8 @@ SYNC_DOCUMENTS: Final = 100
 DELAY: Final = 0.1
 THREADS: Final = 32
 MEMORY_TASKS: Final = 500
-WARM_UP: Final = 1.0
-"""Seconds in which a crowd opens its connections."""
+WARM_UP_SECONDS: Final = 1.0
+"""Seconds in which the calls in flight open their connections."""
 
 CPU_CONTENDERS: Final = tuple(
     name for name in CONTENDERS if name not in ("httpx, tuned limits", "httpx.Client", "SyncRerankClient")
@@ -40,7 +40,7 @@ IN_FLIGHT_CONTENDERS: Final = (
 SYNC_CONTENDERS: Final = ("httpx.Client", "SyncRerankClient")
 MEMORY_CONTENDERS: Final = ("aiohttp", "jina_rerank", "jina_rerank[aiohttp]")
 HTTPX_IN_FLIGHT: Final = 200
-"""More than this is left out for bare httpx, whose pool then hardly answers at all."""
+"""The limit for bare httpx, whose pool nearly stalls above it."""
 
 IMPORTS: Final = {
     "floor": (
@@ -53,7 +53,7 @@ IMPORTS: Final = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run takes. Times in seconds, for one contender in one round."""
+    """The durations of a run. Times in seconds, for one contender in one round."""
 
     rounds: int
     seconds: float
@@ -97,7 +97,7 @@ def worker() -> Iterator[Worker]:
 
 
 def measure(plan: Plan) -> Figures:
-    """Runs everything. Says on standard error what it is at."""
+    """Run all measurements, and report the progress on stderr."""
     with serving() as server:
         run = Run(plan, server, Figures())
         for part in (run.cpu, run.sync, run.in_flight, run.threads, run.memory, run.imports):
@@ -115,27 +115,27 @@ class Run:
     figures: Figures
 
     def cpu(self) -> None:
-        """CPU per call of everybody, one call after the other."""
+        """Measure the CPU per call of all contenders, one call after the other."""
         self._take_turns([Row("cpu", documents) for documents in DOCUMENTS], CPU_CONTENDERS)
 
     def sync(self) -> None:
-        """Time of a blocking call."""
+        """Measure the time of a blocking call."""
         self._take_turns([Row("sync", SYNC_DOCUMENTS)], SYNC_CONTENDERS)
 
     def in_flight(self) -> None:
-        """Calls at once, to a server that takes its time."""
+        """Measure many calls in flight, to a server with a delay."""
         contenders = [name for name in IN_FLIGHT_CONTENDERS if available(name)]
         for _, size, name in product(range(self.plan.crowd_rounds), IN_FLIGHT, contenders):
             if name != "httpx" or size <= HTTPX_IN_FLIGHT:
                 self._crowd(Row("in flight", size), name, IN_FLIGHT_DOCUMENTS, DELAY)
 
     def threads(self) -> None:
-        """Blocking calls at once, to a server that answers at once."""
+        """Measure blocking calls in threads, to a server without a delay."""
         for _, name in product(range(self.plan.crowd_rounds), SYNC_CONTENDERS):
             self._crowd(Row("threads", THREADS), name, SYNC_DOCUMENTS, 0.0)
 
     def memory(self) -> None:
-        """The peak of a process that makes very many calls."""
+        """Measure the peak memory of a process that makes very many calls."""
         calls = self.plan.memory_calls
         for name in filter(available, MEMORY_CONTENDERS):
             url = self.server.url(CONTENDERS[name].shape, IN_FLIGHT_DOCUMENTS)
@@ -144,17 +144,17 @@ class Run:
                 self.figures.add(Row("memory", calls), name, running.perform(job))
 
     def imports(self) -> None:
-        """Time of a whole process that imports, and does nothing else."""
+        """Measure the time of a whole process that only imports."""
         for turn in range(self.plan.import_rounds + 1):
             for name, code in IMPORTS.items():
                 wall, cpu = time.perf_counter(), _cpu_of_children()
                 subprocess.run([sys.executable, "-c", code], check=True)
                 sample = Sample(calls=1, wall=time.perf_counter() - wall, cpu=_cpu_of_children() - cpu)
-                if turn:  # the first may still have had to compile
+                if turn:  # the first turn may have compiled bytecode
                     self.figures.add(Row("import"), name, sample)
 
     def _take_turns(self, rows: list[Row], contenders: tuple[str, ...]) -> None:
-        """Each contender keeps its process, and all others wait while it is measured. A row's size is documents."""
+        """Measure contenders in turn, each in its own long-lived process. A row's size is the number of documents."""
         with ExitStack() as stack:
             workers = {name: stack.enter_context(worker()) for name in filter(available, contenders)}
             for row, _, name in product(rows, range(self.plan.rounds), workers):
@@ -163,14 +163,14 @@ class Run:
                 self.figures.add(row, name, workers[name].perform(job))
 
     def _crowd(self, row: Row, name: str, documents: int, delay: float) -> None:
-        """A new process each time: what a crowd leaves behind must not meet the next one. The row's size is tasks."""
+        """Measure calls in flight in a new process, free of leftovers. The row's size is the number of tasks."""
         url = self.server.url(CONTENDERS[name].shape, documents, delay=delay)
         seconds = self.plan.crowd_seconds
-        job = Job(name, "in flight", url, documents, seconds=seconds, warm_up=WARM_UP, in_flight=row.size)
+        job = Job(name, "in flight", url, documents, seconds=seconds, warm_up=WARM_UP_SECONDS, in_flight=row.size)
         with worker() as running:
             before = self.server.cpu()
             sample = running.perform(job)
-            share = (self.server.cpu() - before) / (WARM_UP + sample.wall)
+            share = (self.server.cpu() - before) / (WARM_UP_SECONDS + sample.wall)
         self.figures.add(row, name, sample)
         self.figures.server_share = max(self.figures.server_share, share)
 

@@ -1,4 +1,4 @@
-"""The picture of a run. It has no background, and colours of middle lightness: it is read on white and on black."""
+"""The plot of a run, without a background and in colours of medium lightness, readable on white and on black."""
 
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,39 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from .samples import BASELINE, Figures, Measure, Row, cpu_per_call, throughput
 
-_TEXT = "#808790"
+_TEXT_COLOUR = "#808790"
 _LINES = {
     "jina_rerank": ("#e5533d", "-"),
     "jina_rerank[aiohttp]": ("#d08700", "-"),
     "aiohttp": ("#3f83f8", "-"),
     "httpx over aiohttp": ("#16a085", "-"),
-    "httpx": (_TEXT, "-"),
-    "httpx, tuned limits": (_TEXT, ":"),
+    "httpx": (_TEXT_COLOUR, "-"),
+    "httpx, tuned limits": (_TEXT_COLOUR, ":"),
 }
 _SIZES = {10: "#9db4d6", 100: "#3f83f8", 1000: "#1f4fae"}
-# For all plots of the docs: without a background, and of middle lightness, to be read on white and on black.
+# For all plots of the docs: without a background, and of medium lightness, readable on white and on black.
 STYLE: dict[Any, Any] = {  # matplotlib has a type for each name
     "svg.fonttype": "none",  # text stays text
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "axes.edgecolor": _TEXT,
-    "axes.titlecolor": _TEXT,
+    "text.color": _TEXT_COLOUR,
+    "axes.labelcolor": _TEXT_COLOUR,
+    "axes.edgecolor": _TEXT_COLOUR,
+    "axes.titlecolor": _TEXT_COLOUR,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
-    "grid.color": _TEXT,
+    "xtick.color": _TEXT_COLOUR,
+    "ytick.color": _TEXT_COLOUR,
+    "grid.color": _TEXT_COLOUR,
     "grid.alpha": 0.25,
     "legend.frameon": False,
 }
 
 
 def plot(figures: Figures, path: Path) -> None:
-    """Writes the picture as SVG."""
+    """Write the plot as SVG."""
     with plt.rc_context({**STYLE, "svg.hashsalt": "benchmarks"}):
         figure, axes = plt.subplot_mosaic(
             [["cpu", "cpu"], ["throughput", "crowd"]], figsize=(9, 8), height_ratios=[5, 4], layout="constrained"
@@ -65,7 +65,7 @@ def _draw_cpu(axes: Any, figures: Figures) -> None:
     for row in rows:
         ratios = [figures.ratio(cpu_per_call, (row, name), (row, BASELINE)) for name in names]
         axes.scatter(ratios, names, s=50, color=_SIZES[row.size], label=f"{row.size:,} documents", zorder=3)
-    axes.axvline(1, color=_TEXT, linewidth=1)
+    axes.axvline(1, color=_TEXT_COLOUR, linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16], ["¼", "½", "bare httpx", "2", "4", "8", "16"])
@@ -80,10 +80,10 @@ def _draw_cpu(axes: Any, figures: Figures) -> None:
 def _draw_crowd(axes: Any, figures: Figures, measure: Measure, factor: float) -> None:
     sizes = figures.sizes("in flight")
     for name, (colour, style) in _LINES.items():
-        there = [size for size in sizes if figures.has(Row("in flight", size), name)]
-        if there:
-            values = [figures.typical(Row("in flight", size), name, measure) * factor for size in there]
-            places = [sizes.index(size) for size in there]
+        measured = [size for size in sizes if figures.has(Row("in flight", size), name)]
+        if measured:
+            values = [figures.typical(Row("in flight", size), name, measure) * factor for size in measured]
+            places = [sizes.index(size) for size in measured]
             axes.plot(places, values, style, color=colour, marker="o", markersize=4, label=name)
     axes.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])
     axes.set_yscale("log")

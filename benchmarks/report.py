@@ -1,4 +1,4 @@
-"""The page about a run, as Markdown. Pure: figures and facts in, text out."""
+"""The page about a run, as Markdown, from figures and facts. No I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
 from textwrap import fill
@@ -21,40 +21,42 @@ NOT_MEASURED = "-"
 INTRODUCTION = """\
 # Benchmarks
 
-`make bench` measures this client beside others and writes this page. Everything runs in one go and takes turns, so
-ratios within a run mean more than the times: those are of a small shared machine.
+`make bench` compares this client with others and writes this page. All measurements run in turn in one session on a
+small shared machine, so the ratios within a run are more meaningful than the absolute times.
 
-![CPU per call beside bare httpx; throughput and CPU per call by the number of calls in flight](benchmarks.svg)
+![CPU per call relative to bare httpx; throughput and CPU per call by the number of calls in flight](benchmarks.svg)
 """
 
 METHOD = """\
-## How it is measured
+## Method
 
 - **Work**: a query and English documents of 200 to 400 characters, as JSON over HTTP/1.1 without TLS on the loopback.
-  A call counts when index and score of every result were read; the ranking is compared with the server's before.
-- **Server**: fixed answers in the shape that each client expects, from a bare protocol on uvloop in a process of its
-  own. It answers at once, or after 100 ms where calls are in flight.
-- **CPU** is user and system time of the client's process, all threads. The garbage collector stays on.
-- **Turns**: each contender has a process of its own, so that no library's objects burden another's garbage collector.
-  In each round all take their turn, after a few calls that do not count. Figures are medians of the rounds, ratios the
+  A call counts once index and score of every result are parsed; a first call checks the ranking against the server's.
+- **Server**: fixed responses in the format that each client expects, from a bare protocol on uvloop in a separate
+  process. It answers immediately, or after 100 ms in the measurements of calls in flight.
+- **CPU** is user and system time of the client's process, all threads. The garbage collector stays enabled.
+- **Turns**: each contender has a separate process, so that no library's objects burden another's garbage collector.
+  In each round all contenders take turns, after a few warm-up calls. Figures are medians of the rounds, ratios are
   medians of the ratios within each round.
-- **Contenders** are used as their documentation shows, on asyncio's own event loop, with one client that is kept and
-  with their defaults, but for this: the timeouts of httpx, aiohttp and jina_rerank are 60 s; aiohttp, and httpx over
-  aiohttp, may open any number of connections. *httpx* has the limits it comes with: 100 connections, of which it keeps
-  20. *httpx, tuned limits* may open any number and keeps 20, with which it did best of the limits tried; most of its
-  calls then open a connection anew, which is cheap here and is not so over TLS. cohere takes httpx, as it does unless
+- **Contenders** are used as in their documentation, on asyncio's standard event loop, with one reused client and
+  default settings, with these exceptions: the timeouts of httpx, aiohttp and jina_rerank are 60 s; aiohttp, and httpx
+  over aiohttp, may open any number of connections. *httpx* has its default limits: 100 connections, 20 of them kept
+  alive. *httpx, tuned limits* may open any number and keeps 20 alive, which was the fastest of the limits tried; most
+  of its calls then open a new connection, which is cheap here but not over TLS. cohere uses httpx, its default unless
   httpx-aiohttp is installed.
-- **langchain-community** and **llama-index** block, so they are called from plain sync code: their CPU has no event
-  loop in it. `jina_rerank.langchain` is `acompress_documents` of the class that replaces langchain-community's.
-- **In flight**: as many tasks as calls, each with 10 documents, which call again as soon as they have their answer. A
-  window of {seconds:g} s is counted, after 1 s in which connections open.
-- **Import** is the time of a whole process. The floor imports httpx, anyio, tenacity and pydantic, and makes one model.
-- **Memory**: 500 tasks, 10 documents, a server that answers at once. Growth is of the peak, after the first calls.
+- **langchain-community** and **llama-index** block, so they are called from plain sync code: their CPU time includes no
+  event loop. `jina_rerank.langchain` is `acompress_documents` of the class that replaces langchain-community's.
+- **In flight**: as many tasks as calls, each with 10 documents, which call again as soon as they have a response. The
+  measurement lasts {seconds:g} s, after 1 s in which connections open.
+- **Import** is the time of a whole process. The floor imports httpx, anyio, tenacity and pydantic, and defines one
+  model.
+- **Memory**: 500 tasks, 10 documents, a server that answers immediately. Growth is that of the peak, after the first
+  calls.
 """
 
 
 def report(figures: Figures, facts: Sequence[str], *, seconds: float) -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [
         INTRODUCTION,
         _bullets(facts, figures),
@@ -109,8 +111,8 @@ def _in_flight(figures: Figures) -> str:
         "## Many calls in flight, to a server that answers after 100 ms\n\n"
         "Calls per second:\n\n" + _table(head, _cells(figures, rows, calls)) + "\n"
         "CPU per call, in ms:\n\n" + _table(head, _cells(figures, rows, cpu)) + "\n"
-        "Bare httpx with more than 200 in flight is left out: what its pool does for a call grows with all that wait, "
-        "and\nit hardly answers.\n"
+        "Bare httpx with more than 200 in flight is omitted: its pool's work per call grows with the number of waiting "
+        "calls,\nuntil it nearly stalls.\n"
     )
 
 

@@ -13,7 +13,7 @@ Measure = Callable[["Sample"], float]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is to do."""
+    """A task for a worker."""
 
     contender: str
     probe: Probe
@@ -27,7 +27,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one contender did in one round. Times in seconds, memory in MiB."""
+    """The measurements of one contender in one round. Times in seconds, memory in MiB."""
 
     calls: int
     wall: float
@@ -58,7 +58,7 @@ def growth(sample: Sample) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured, with how many: documents, calls in flight or threads."""
+    """A kind of measurement, and its number of documents, calls in flight or threads."""
 
     kind: Literal["cpu", "in flight", "sync", "threads", "import", "memory"]
     size: int = 0
@@ -70,7 +70,7 @@ class Figures:
 
     samples: dict[Row, dict[str, list[Sample]]] = field(default_factory=dict[Row, dict[str, list[Sample]]])
     server_share: float = 0.0
-    """The largest part of one core that the server can have used while calls were in flight."""
+    """An upper bound of the server's share of one core while calls were in flight."""
 
     def add(self, row: Row, contender: str, sample: Sample) -> None:
         self.samples.setdefault(row, {}).setdefault(contender, []).append(sample)
@@ -79,17 +79,17 @@ class Figures:
         return all(self.samples.get(row, {}).get(contender) for contender in contenders)
 
     def contenders(self, rows: Iterable[Row]) -> list[str]:
-        """Who took part in any of these rows, in the order of their first samples."""
+        """Return the contenders with samples in any of these rows, in the order of their first samples."""
         return list(dict.fromkeys(contender for row in rows for contender in self.samples.get(row, {})))
 
     def sizes(self, kind: str) -> list[int]:
         return sorted(row.size for row in self.samples if row.kind == kind)
 
     def typical(self, row: Row, contender: str, measure: Measure) -> float:
-        """The median of the rounds."""
+        """Return the median of the rounds."""
         return median(map(measure, self.samples[row][contender]))
 
     def ratio(self, measure: Measure, one: tuple[Row, str], other: tuple[Row, str]) -> float:
-        """The median of the ratios within each round, which what the machine does meanwhile disturbs least."""
+        """Return the median of the ratios within each round, which is the most robust to other load on the machine."""
         ones, others = (self.samples[row][contender] for row, contender in (one, other))
         return median(measure(a) / measure(b) for a, b in zip(ones, others, strict=True))

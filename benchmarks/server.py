@@ -1,8 +1,8 @@
-"""A server that is not the bottleneck: fixed answers from a bare protocol on uvloop, in a process of its own.
+"""A server that is not the bottleneck: fixed responses from a bare protocol on uvloop, in a separate process.
 
-Not nginx: it answers a POST from a file before it has read the body, upon which some clients drop the connection, and
-without a module it cannot wait. The path says what is wanted: `/{delay in ms}/{documents}/{shape}/...`; `/cpu` answers
-with the seconds of CPU that the server has used.
+nginx is unsuitable: it answers a POST from a file before it has read the body, whereupon some clients drop the
+connection, and it cannot delay a response without a module. The path selects the response:
+`/{delay in ms}/{documents}/{shape}/...`; `/cpu` returns the seconds of CPU that the server has used.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ from typing import cast
 from .answers import answer
 
 _END_OF_HEAD = b"\r\n\r\n"
-_LENGTH = b"content-length:"
+_CONTENT_LENGTH = b"content-length:"
 
 
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
 
     def url(self, shape: str, documents: int, *, delay: float = 0.0) -> str:
-        """Where answers of this shape come from, after `delay` seconds."""
+        """Return the URL for responses in this format, after `delay` seconds."""
         return f"{self._origin}/{round(delay * 1000)}/{documents}/{shape}"
 
     def cpu(self) -> float:
-        """Seconds of CPU that the server has used."""
+        """Return the seconds of CPU that the server has used."""
         with urllib.request.urlopen(f"{self._origin}/cpu") as response:
             return float(response.read())
 
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """A server on a free port of the loopback."""
+    """Run a server on a free port of the loopback interface."""
     command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -51,7 +51,7 @@ def serving() -> Iterator[Server]:
 
 @lru_cache
 def _response(path: bytes) -> tuple[float, bytes]:
-    """Seconds to wait, and what to write then."""
+    """Return the delay in seconds, and the response."""
     _, delay, documents, shape, *_ = path.decode().split("/")
     return int(delay) / 1000, _with_head(answer(shape, int(documents)))
 
@@ -61,7 +61,7 @@ def _with_head(body: bytes) -> bytes:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. Counts the bytes of a body and keeps none of them."""
+    """One connection, which counts the bytes of a body without storing them."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -69,7 +69,7 @@ class _Connection(asyncio.Protocol):
         self._missing = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has the same methods, but not the base class
 
     def data_received(self, data: bytes) -> None:
         if not self._path:
@@ -102,7 +102,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _content_length(head: bytes) -> int:
-    _, found, rest = head.partition(_LENGTH)
+    _, found, rest = head.partition(_CONTENT_LENGTH)
     return int(rest.split(b"\r\n", 1)[0]) if found else 0
 
 

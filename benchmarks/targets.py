@@ -1,4 +1,4 @@
-"""What this client promises about its speed, in ratios to others in the same run."""
+"""The performance targets of this client, as ratios to others in the same run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +21,7 @@ class Target:
     limit: float
 
     def ratio(self, figures: Figures) -> float | None:
-        """None where one of the two was not measured."""
+        """Return the measured ratio; None if one of the two was not measured."""
         if not (figures.has(*self.one) and figures.has(*self.other)):
             return None
         return figures.ratio(self.measure, self.one, self.other)

@@ -1,7 +1,7 @@
-"""One contender in a process of its own: reads a job from each line of standard input, and answers with a sample.
+"""One contender in a separate process: reads a job from each line of stdin, and writes a sample to stdout.
 
-A process for each keeps the libraries from each other: what one imports would slow the garbage collector of all. The
-collector stays on.
+Separate processes isolate the libraries, since the imports of one would slow the garbage collector of all. The
+collector stays enabled.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ _WARM_UP_CALLS = 5
 
 
 class _Meter:
-    """Counts calls, and takes the clocks from when it is made until it is read."""
+    """A counter of calls, with the CPU and wall time since its start."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        gc.collect()  # what came before is not this sample's to clear
+        gc.collect()  # earlier garbage must not count for this sample
         self.calls = 0
         self.peak = _peak()
         self.cpu = time.process_time()  # user and system, of all threads
@@ -46,9 +46,9 @@ class _Meter:
 
 
 def _peak() -> float:
-    """The most memory that this process has had so far, in MiB."""
+    """Return the peak memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where getrusage begins with what the parent had
+    if status.exists():  # Linux, where the peak of getrusage includes the parent's memory at the fork
         _, _, high_water = status.read_text().partition("VmHWM:")
         return int(high_water.split()[0]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
@@ -75,7 +75,7 @@ def one_by_one_blocking(call: Call, job: Job) -> Sample:
 
 
 async def in_flight(call: AsyncCall, job: Job) -> Sample:
-    """Tasks that call again as soon as they have their answer. The time in which they open connections is left out."""
+    """Run tasks that call again as soon as they have a response. The time in which they connect does not count."""
     meter = _Meter()
 
     async def repeat() -> None:
@@ -95,12 +95,12 @@ async def in_flight(call: AsyncCall, job: Job) -> Sample:
 
 
 def in_threads(call: Call, job: Job) -> Sample:
-    """The same with threads."""
-    ends = threading.Event()
-    done: list[None] = []  # adding to a list is atomic, adding to a number is not
+    """Run threads that call again as soon as they have a response. The time in which they connect does not count."""
+    stop = threading.Event()
+    done: list[None] = []  # appending to a list is atomic, incrementing a number is not
 
     def repeat() -> None:
-        while not ends.is_set():
+        while not stop.is_set():
             call()
             done.append(None)
 
@@ -113,14 +113,14 @@ def in_threads(call: Call, job: Job) -> Sample:
     time.sleep(job.seconds)
     meter.calls = len(done)
     sample = meter.read()
-    ends.set()
+    stop.set()
     for thread in threads:
         thread.join()
     return sample
 
 
 async def counted(call: AsyncCall, job: Job) -> Sample:
-    """A number of calls by some tasks, after a hundredth as many: what memory grows by then is the calls' own."""
+    """Make a number of calls in tasks, after a warm-up of a hundredth as many, so that growth is due to the calls."""
 
     async def share(calls: int) -> None:
         for _ in range(calls):
@@ -164,7 +164,7 @@ async def _perform(opened: AbstractAsyncContextManager[AsyncCall], job: Job) -> 
 
 def _check(pairs: Pairs, job: Job) -> None:
     if pairs != ranking(job.documents):
-        raise SystemExit(f"{job.contender}: its ranking is not the server's")
+        raise SystemExit(f"{job.contender}: its ranking differs from the server's")
 
 
 def main() -> None:

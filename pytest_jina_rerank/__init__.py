@@ -1,8 +1,8 @@
-"""The pytest plugin of jina_rerank: docs/testing.md tells how it is used.
+"""The pytest plugin of jina_rerank, described in docs/testing.md.
 
-It is a package of its own because pytest imports it at every start, for everybody who has jina_rerank installed. So it
-imports nothing but pytest until a test asks for a fixture: it costs no time, needs no extra before that, and coverage
-sees jina_rerank being imported.
+It is a separate package because pytest imports it at every start wherever jina_rerank is installed. It imports only
+pytest until a test requests a fixture: before that it costs no time and needs no extra, and coverage can measure the
+import of jina_rerank.
 """
 
 import os
@@ -20,16 +20,16 @@ _MARKER = "rerank_recorded"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds --rerank-record."""
+    """Add the option --rerank-record."""
     parser.getgroup("jina_rerank").addoption(
         "--rerank-record",
         action="store_true",
-        help=f"ask the real API (JINA_API_KEY, JINA_RERANK_BASE_URL) in tests marked {_MARKER}, and keep its answers",
+        help=f"call the real API (JINA_API_KEY, JINA_RERANK_BASE_URL) in tests marked {_MARKER}, and record it",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declares the marker."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers", f"{_MARKER}: jina_emulator gives the recorded answers of the real API (--rerank-record records them)"
     )
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def jina_emulator_options() -> "AppOptions":
-    """What the emulator plays: the options of `jina_rerank.emulator.create_app`. Override it to change them."""
+    """Return the options of `jina_rerank.emulator.create_app`. Override this fixture to change them."""
     return {}
 
 
@@ -45,9 +45,9 @@ def jina_emulator_options() -> "AppOptions":
 def jina_emulator_server(
     request: pytest.FixtureRequest, jina_emulator_options: "AppOptions"
 ) -> "Iterator[EmulatorServer]":
-    """The server behind `jina_emulator`: its `url` stays the same for the whole session."""
+    """Run the server behind `jina_emulator`, whose `url` stays the same for the whole session."""
     try:
-        from jina_rerank.testing import EmulatorServer  # noqa: PLC0415  # of the extra [testing], and slow to import
+        from jina_rerank.testing import EmulatorServer  # noqa: PLC0415  # needs the extra [testing], and is slow to import
     except ImportError:
         pytest.fail('these fixtures need an extra: pip install "jina-rerank[testing]"', pytrace=False)
     from jina_rerank import ConfigurationError  # noqa: PLC0415  # slow to import
@@ -63,7 +63,7 @@ def jina_emulator_server(
 
 @pytest.fixture
 def jina_emulator(request: pytest.FixtureRequest, jina_emulator_server: "EmulatorServer") -> "Iterator[JinaEmulator]":
-    """The Jina Rerank API on this machine, over real HTTP, new for each test: with `url`, `api_key` and `requests`."""
+    """Emulate the Jina Rerank API over real HTTP, anew for each test: with `url`, `api_key` and `requests`."""
     node: pytest.Item = request.node
     recorded = (node.path, node.nodeid) if node.get_closest_marker(_MARKER) else None
     emulator = jina_emulator_server.begin(recorded)
@@ -75,7 +75,7 @@ def jina_emulator(request: pytest.FixtureRequest, jina_emulator_server: "Emulato
 
 @pytest.fixture
 def rerank_client(jina_emulator: "JinaEmulator") -> "RerankClient":
-    """A RerankClient of the emulator, for any event loop; it needs no closing, for it ends with the loop."""
+    """Return a RerankClient for the emulator, on any event loop, which closes it when the loop ends."""
     from jina_rerank import RerankClient  # noqa: PLC0415  # slow to import
 
     return RerankClient(jina_emulator.api_key, base_url=jina_emulator.url)
@@ -83,7 +83,7 @@ def rerank_client(jina_emulator: "JinaEmulator") -> "RerankClient":
 
 @pytest.fixture
 def sync_rerank_client(jina_emulator: "JinaEmulator") -> "Iterator[SyncRerankClient]":
-    """A SyncRerankClient of the emulator."""
+    """Open a SyncRerankClient for the emulator."""
     from jina_rerank import SyncRerankClient  # noqa: PLC0415  # slow to import
 
     with SyncRerankClient(jina_emulator.api_key, base_url=jina_emulator.url) as client:

@@ -1,12 +1,12 @@
-"""Fuzz `_codec.py` and `_status_errors.py` with atheris, which is guided by coverage.
+"""Fuzz `_codec.py` and `_status_errors.py` with atheris, guided by coverage.
 
-    make atheris                     twenty minutes
-    make atheris ATHERIS=600         so many seconds
+    make atheris                     for twenty minutes
+    make atheris ATHERIS=600         for 600 seconds
 
-Whatever comes in, what comes out is a ranking that obeys the rules of tests/codec_rules.py, or a RerankError. An input
-is a byte that says what it is for, and then the body of an answer; the body of a refusal behind its status and headers;
-or a Retry-After. The inputs that reach new code are kept in build/atheris/corpus, and the next run begins with them.
-What fails is written to build/atheris/, and `python -m scripts.atheris_codec FILE` tries it again.
+Any input must give a ranking that obeys the rules of tests/codec_rules.py, or a RerankError. The first byte of an input
+selects its kind; the rest is the body of a response, or status, headers and body of an error, or a Retry-After. Inputs
+that reach new code are stored in build/atheris/corpus, with which the next run starts. Failing inputs are written to
+build/atheris/, and `python -m scripts.atheris_codec FILE` reproduces them.
 """
 
 import json
@@ -17,13 +17,13 @@ from typing import Final
 import atheris
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PLACE: Final = ROOT / "build" / "atheris"
+OUTPUT: Final = ROOT / "build" / "atheris"
 
 with atheris.instrument_imports(include=["jina_rerank", "email"]):
     from tests.codec_rules import ANSWER, COUNT, assert_decodes, assert_refuses, assert_waits
 
 ANSWERED: Final = COUNT + 3
-"""First bytes below this are answers: to a request without top_n, and with 1 to more than there are documents."""
+"""First bytes below this are responses: to a request without top_n, and with a top_n from 1 to above the count."""
 WORDS: Final = (
     *("results", "data", "index", "relevance_score", "score", "embedding", "model", "usage", "meta", "tokens"),
     *("total_tokens", "prompt_tokens", "completion_tokens", "input_tokens", "billed_units", "detail", "error"),
@@ -50,7 +50,7 @@ HEADERS: Final = b"\nretry-after: 5\nlocation: https://x/\n\n"
 
 
 def try_input(data: bytes) -> None:
-    """Gives the codec what the first byte says."""
+    """Pass one input to the code that its first byte selects."""
     kind, rest = data[:1] or b"\0", data[1:]
     number = kind[0] % 16
     if number < ANSWERED:
@@ -71,7 +71,7 @@ def _header(line: bytes) -> tuple[str, str]:
 
 
 def write_seeds(corpus: Path) -> None:
-    """The recorded answers of real servers, and some that are not among them."""
+    """Write the recorded responses of real servers, and some others, as seeds."""
     captures = [json.loads(line) for line in (ROOT / "tests/data/captures.jsonl").read_text().splitlines()]
     recorded = [(capture["status"], json.dumps(capture["response"]).encode()) for capture in captures]
     answers = [ANSWER, *OTHER_ANSWERS, *(body for status, body in recorded if status == 200)]
@@ -84,14 +84,14 @@ def write_seeds(corpus: Path) -> None:
 
 
 def main() -> None:
-    """Runs libFuzzer with its own options, or those of the command line."""
-    corpus = PLACE / "corpus"
+    """Run libFuzzer with these options, and those of the command line."""
+    corpus = OUTPUT / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     write_seeds(corpus)
-    words = PLACE / "words"
+    words = OUTPUT / "words"
     quoted = [*(f'"{word}"' for word in WORDS), *PIECES]
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in quoted))
-    options = [f"-artifact_prefix={PLACE}/", f"-dict={words}", "-max_len=4096", "-timeout=10", "-print_final_stats=1"]
+    options = [f"-artifact_prefix={OUTPUT}/", f"-dict={words}", "-max_len=4096", "-timeout=10", "-print_final_stats=1"]
     files = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     atheris.Setup([sys.argv[0], *options, *sys.argv[1:], *([] if files else [str(corpus)])], try_input)
     atheris.Fuzz()

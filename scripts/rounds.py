@@ -1,10 +1,10 @@
-"""What rounds cost in quality: nDCG@10 on SciFact, of one request of 100 documents and of requests of 25.
+"""Measure how rounds affect quality: nDCG@10 on SciFact, for one request of 100 documents and for requests of 25.
 
     python scripts/rounds.py                 the claims in the package, 20 candidates each and 80 of other claims
     python scripts/rounds.py DIRECTORY       a whole BEIR data set: corpus.jsonl, queries.jsonl, qrels.tsv, and
                                              candidates.tsv with query-id, corpus-id and rank of BM25's first 100
 
-It needs the extras `demo` and `eval`.
+Needs the extras `demo` and `eval`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ CANDIDATES, CAP, TOP_N = 100, 25, 10
 
 
 def packaged(count: int) -> list[Topic]:
-    """The first claims of the package, each with its candidates first, and those of the others after them."""
+    """Return the first claims of the package, each with its own candidates, followed by those of the others."""
     chosen = sample()[:count]
     pool = {passage.id: passage for topic in chosen for passage in topic.candidates}
     return [
@@ -35,7 +35,7 @@ def packaged(count: int) -> list[Topic]:
 
 
 async def rank(topics: Sequence[Topic], scorer: Scorer, max_documents: int) -> list[list[str]]:
-    """The best ids for each topic, by a listwise model that takes `max_documents` at once."""
+    """Return the best ids for each topic, by a listwise model with `max_documents` per request."""
     orders: list[list[str]] = []
     http_client = httpx.AsyncClient(transport=httpx.ASGITransport(create_app(scorer=scorer)))
     async with RerankClient(
@@ -49,11 +49,11 @@ async def rank(topics: Sequence[Topic], scorer: Scorer, max_documents: int) -> l
 
 
 def main() -> None:
-    """Measures with both scorers, and prints a table."""
+    """Measure with both scorers, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="?")
-    parser.add_argument("--claims", type=int, default=len(sample()), help="of the package, the first so many")
-    parser.add_argument("--max-tokens", type=int, default=192, help="of a text that MiniLM reads")
+    parser.add_argument("--claims", type=int, default=len(sample()), help="number of the package's claims")
+    parser.add_argument("--max-tokens", type=int, default=192, help="maximum length of MiniLM's input")
     arguments = parser.parse_args()
     logging.disable()
     topics = read_topics(arguments.directory) if arguments.directory else packaged(arguments.claims)

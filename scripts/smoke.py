@@ -1,6 +1,6 @@
-"""Runs the tests marked `smoke` against the built wheel, outside the checkout.
+"""Run the tests marked `smoke` against the built wheel, outside the checkout.
 
-Once for every supported Python that this machine has, and once on the lowest versions that pyproject.toml declares.
+They run once on every supported Python of this machine, and once with the lowest versions that pyproject.toml declares.
 """
 
 import shutil
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def interpreter(version: str) -> str | None:
-    """The path of a Python of this version that really starts (a version manager's shim may not)."""
+    """Return the path of a Python of this version that starts (a version manager's shim may not)."""
     if f"{sys.version_info.major}.{sys.version_info.minor}" == version:
         return sys.executable
     path = shutil.which(f"python{version}")
@@ -45,7 +45,7 @@ def build_wheel(place: Path) -> Path:
 
 
 def copy_tests(place: Path) -> None:
-    """The files with smoke tests: the others import what the group `smoke` does not install."""
+    """Copy the files with smoke tests; the others import packages outside the dependency group `smoke`."""
     (place / "tests").mkdir()
     for source in (ROOT / "tests").glob("*.py"):
         if source.name in HELPERS or "mark.smoke" in source.read_text():
@@ -54,7 +54,7 @@ def copy_tests(place: Path) -> None:
 
 
 def passes(place: Path, wheel: Path, version: str, resolution: str) -> bool:
-    """Whether the smoke tests pass on a fresh environment of this Python and these dependencies."""
+    """Return whether the smoke tests pass in a fresh environment of this Python and these dependencies."""
     venv = place / f"venv-{version}-{resolution}"
     python = str(venv / "bin" / "python")
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]

@@ -418,10 +418,10 @@ class TestFields:
         ("name", "data", "part"),
         [
             ("a.jsonl", '{"text": "a"}\n', "a.jsonl, record 1 has no field 'title', but text"),
-            ("a.jsonl", '{"title": "a"}\n{"title": 1}\n', "a.jsonl, record 2: the field 'title' is no text"),
+            ("a.jsonl", '{"title": "a"}\n{"title": 1}\n', "a.jsonl, record 2: the field 'title' is not a text"),
             ("a.jsonl", "{\n", "a.jsonl, record 1: the line is not JSON"),
             ("a.csv", "id,text\n1,a\n", "a.csv has no column 'title', but id, text"),
-            ("a.txt", "a\n", "a.txt: the name must end in .jsonl"),
+            ("a.txt", "a\n", "a.txt: the format is unknown; name a file that ends in .jsonl"),
         ],
     )
     def test_records_without_the_field_are_refused(self, tmp_path: Path, name: str, data: str, part: str) -> None:
@@ -683,7 +683,7 @@ class TestServe:
         refused(call(*serve, "own_scores:alone"), 2, "expected a Scorer, or a function")
         refused(call(*serve, "own_scores:nothing"), 2, "has no attribute 'nothing'")
         refused(call(*serve, "no_such_module:f"), 2, "No module named 'no_such_module'")
-        refused(call(*serve, "bm25"), 2, "no scorer 'bm25': there are lexical, minilm, hf:MODEL and module:function")
+        refused(call(*serve, "bm25"), 2, "no scorer 'bm25': choose lexical, minilm, hf:MODEL or module:function")
 
     def test_ctrl_c_waits_for_no_scorer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         program = (

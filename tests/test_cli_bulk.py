@@ -139,7 +139,7 @@ class TestFormats:
         result = call("bulk", "in.jsonl", out.name)
         assert result.exit_code == 0
         assert result.stderr == (
-            "jina-rerank: ranked already: 150\njina-rerank: rows: 150, failed: 0; 0 tokens, $0.0000\n"
+            "jina-rerank: already ranked: 150\njina-rerank: rows: 150, failed: 0; 0 tokens, $0.0000\n"
         )
         assert out.read_bytes() == before
         refused(call("bulk", "in.jsonl", out.name, "-n", "1"), 2, "does not match, at row 0", "--top-n")
@@ -181,7 +181,7 @@ class TestColumns:
         if ending in ("jsonl", "csv"):
             assert "größe der Reifen \\u202e".encode() in data
         assert call("bulk", "in.jsonl", out, "--with-documents", "-n", "2").stderr.startswith(
-            "jina-rerank: ranked already: 1\n"
+            "jina-rerank: already ranked: 1\n"
         )
         assert (folder / out).read_bytes() == data
         refused(call("bulk", "in.jsonl", out, "-n", "2"), 2, "does not match, at row 0")
@@ -245,7 +245,7 @@ class TestSources:
             data = gzip.compress(data)
         assert call("bulk", "-", "out.jsonl", stdin=data).exit_code == 0
         assert [row["indices"] for row in read(folder / "out.jsonl")] == [[1, 2, 0]] * 3
-        assert call("bulk", "-", "out.jsonl", stdin=data).stderr.startswith("jina-rerank: ranked already: 3\n")
+        assert call("bulk", "-", "out.jsonl", stdin=data).stderr.startswith("jina-rerank: already ranked: 3\n")
 
     def test_stdin_that_is_the_output_is_refused(self, folder: Path) -> None:
         with (folder / "in.jsonl").open("rb") as file:
@@ -264,7 +264,7 @@ BROKEN = {
     "a mapping": ('{"query": "a", "documents": [{}]}', "documents[0]: expected a text, or an object with one under"),
     "an id": ('{"id": [1], "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
     "NaN": ('{"id": NaN, "query": "a", "documents": ["a"]}', "id: expected a text or an integer"),
-    "no UTF-8": (r'{"id": "\ud800", "query": "a", "documents": ["a"]}', "a lone surrogate is no text"),
+    "no UTF-8": (r'{"id": "\ud800", "query": "a", "documents": ["a"]}', "lone surrogates are not allowed"),
 }
 
 
@@ -276,7 +276,7 @@ class TestFailures:
         result = call("bulk", "in.jsonl", "out.jsonl")
         assert result.exit_code == 1
         assert "rows: 11, failed: 9" in result.stderr
-        assert "what failed is in out.jsonl.failed.jsonl; the same command tries it again" in result.stderr
+        assert "the failed rows are in out.jsonl.failed.jsonl; run the same command to retry them" in result.stderr
         assert [(row["row"], row["id"]) for row in read(folder / "out.jsonl")] == [(3, "q0"), (4, "q1")]
         failed = read(folder / "out.jsonl.failed.jsonl")
         assert [row["row"] for row in failed] == [0, 1, 2, 5, 6, 7, 8, 9, 10]
@@ -291,7 +291,7 @@ class TestFailures:
         write(folder / "in.jsonl", LINES[:6])
         result = call("bulk", "in.jsonl", "out.jsonl")
         assert result.exit_code == 0
-        assert "ranked already: 4, failed and tried again: 1\n" in result.stderr
+        assert "already ranked: 4, failed and retried: 1\n" in result.stderr
         assert [row["id"] for row in read(folder / "out.jsonl")] == [f"q{i}" for i in range(6)]
         assert files(folder) == {"in.jsonl", "out.jsonl"}
 
@@ -333,26 +333,26 @@ class TestRefusals:
         [
             (("none.jsonl", "out.jsonl"), ("none.jsonl cannot be read: No such file",)),
             (("in.jsonl", "in.jsonl"), ("same file",)),
-            (("mine.csv.failed.jsonl", "mine.csv"), ("or IN is one that belongs to OUT",)),
-            (("pipe.jsonl", "out.jsonl"), ("pipe.jsonl is no file", "read more than once")),
+            (("mine.csv.failed.jsonl", "mine.csv"), ("or IN is a side file of OUT",)),
+            (("pipe.jsonl", "out.jsonl"), ("pipe.jsonl is not a regular file", "bulk reads IN more than once")),
             (("in.jsonl", "folder.jsonl"), ("folder.jsonl cannot be written: Is a directory",)),
-            (("empty.csv", "out.jsonl"), ("has no column 'query', for it is empty; it needs query, documents",)),
-            (("open.csv", "out.jsonl"), ("open.csv is no CSV in UTF-8, near line 2: unexpected end of data",)),
-            (("in.txt", "out.jsonl"), ("in.txt: the name must end in .jsonl",)),
+            (("empty.csv", "out.jsonl"), ("has no column 'query', since it is empty; it needs query, documents",)),
+            (("open.csv", "out.jsonl"), ("open.csv is not CSV in UTF-8, near line 2: unexpected end of data",)),
+            (("in.txt", "out.jsonl"), ("in.txt: the format is unknown; name a file that ends in .jsonl",)),
             (("in.jsonl", "pipe.jsonl"), ("pipe.jsonl cannot be written: Is a pipe or a device",)),
             (("in.jsonl", "null.jsonl"), ("/dev/null cannot be written: Is a pipe or a device",)),
             (("in.jsonl", "piped.csv"), ("piped.csv.failed.jsonl cannot be written: Is a pipe or a device",)),
             (("in.jsonl", "circle.jsonl"), ("circle.jsonl cannot be written: ",)),
             (("in.jsonl", "linked.jsonl"), ("same file",)),
             (("in.jsonl", f"{'n' * 247}.jsonl"), ("cannot be written: File name too long",)),
-            (("in.jsonl", "out.json"), ("out.json: the name must end in .jsonl",)),
-            (("in.jsonl", "no/out.jsonl"), ("no is no folder",)),
+            (("in.jsonl", "out.json"), ("out.json: the format is unknown; name a file that ends in .jsonl",)),
+            (("in.jsonl", "no/out.jsonl"), ("no is not a directory",)),
             (("columns.csv", "out.jsonl"), ("has no column 'documents', but id, query, text",)),
-            (("latin.csv", "out.jsonl"), ("latin.csv is no CSV in UTF-8",)),
-            (("in.jsonl", "mine.jsonl"), ("mine.jsonl is there, and is no output of this command",)),
-            (("in.jsonl", "torn.jsonl"), ("torn.jsonl is there, and is no output of this command",)),
+            (("latin.csv", "out.jsonl"), ("latin.csv is not CSV in UTF-8",)),
+            (("in.jsonl", "mine.jsonl"), ("mine.jsonl exists, and is not an output of this command",)),
+            (("in.jsonl", "torn.jsonl"), ("torn.jsonl exists, and is not an output of this command",)),
             (("in.jsonl", "columns.csv"), ("columns.csv has no column 'row'",)),
-            (("none.parquet", "out.jsonl"), ("none.parquet is no Parquet file",)),
+            (("none.parquet", "out.jsonl"), ("none.parquet is not a Parquet file",)),
         ],
         ids=lambda value: value[0] if isinstance(value, tuple) and value[0].endswith("l") else None,
     )
@@ -547,7 +547,7 @@ class TestTwoRuns:
         (folder / "here").symlink_to(folder)
         before = contents(folder)
         who = f"process {first.pid} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-}"
-        refused(call("bulk", "in.jsonl", name), 2, "another run writes this output: " + who, "name another output")
+        refused(call("bulk", "in.jsonl", name), 2, "another run is writing this output: " + who, "name another output")
         assert contents(folder) == before
 
     def test_killed_run_frees_its_output(self, folder: Path, first: "subprocess.Popen[bytes]", emulator: str) -> None:
@@ -569,7 +569,7 @@ class TestTwoRuns:
         # Unless the second begins when the first has ended: then it finds all done.
         assert codes in ([0, 2], [0, 0])
         assert asked_for(asked) - before == ROWS
-        assert call("bulk", "in.jsonl", f"out.{ending}").stderr.startswith("jina-rerank: ranked already: 150\n")
+        assert call("bulk", "in.jsonl", f"out.{ending}").stderr.startswith("jina-rerank: already ranked: 150\n")
         assert files(folder) == {"in.jsonl", f"out.{ending}"}
 
 

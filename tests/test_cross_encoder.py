@@ -154,8 +154,8 @@ def test_tokens_are_those_of_the_model(scorer: "CrossEncoderScorer") -> None:
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("classifier", {"labels": 3}, "gives 3 figures for a pair; a reranker gives one"),
-        ("encoder", {"head": False}, "is no cross-encoder"),
+        ("classifier", {"labels": 3}, "gives 3 scores for a pair; a reranker gives one"),
+        ("encoder", {"head": False}, "is not a cross-encoder"),
     ],
 )
 def test_a_model_that_is_no_reranker_is_refused(

@@ -58,12 +58,12 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {result for result, _ in found.values()} == {"ok"}
     assert list(found) == ["version", "server", "key", "proxy", "connection", "TLS", "clock", "access", "limits"]
     assert found["server"][1] == f"{server.url}/v1/rerank (of JINA_RERANK_BASE_URL)"
-    assert found["key"][1] == "65 characters, of JINA_API_KEY"
+    assert found["key"][1] == "65 characters, from JINA_API_KEY"
     assert found["proxy"][1] == "none"
     assert found["connection"][1].startswith(f"{server.url}/v1/models answered 200 in 0.")
     assert found["TLS"][1] == "none: plain http"
     assert found["clock"][1] == "it agrees with the server's"
-    assert found["access"][1] == "the server takes the key"
+    assert found["access"][1] == "the server accepts the key"
     assert found["limits"][1] == "100 requests and 100000 tokens left in this minute"
 
 
@@ -81,8 +81,8 @@ def test_the_container_has_nothing_to_try_a_key_on(monkeypatch: pytest.MonkeyPat
     with serve(serving="jina-reranker-v3") as server:
         asking(server.url, monkeypatch)
         found = checks(call("doctor"))
-    assert found["key"] == ("ok", "there is none, and this server may need none; JINA_API_KEY sets it")
-    assert found["access"] == ("ok", "this server has nothing to try a key on; a ranking will tell")
+    assert found["key"] == ("ok", "none is set, and this server may not need one; JINA_API_KEY sets it")
+    assert found["access"] == ("ok", "this server has no route to test a key with; only a ranking tests it")
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_the_container_has_nothing_to_try_a_key_on(monkeypatch: pytest.MonkeyPat
             "failure",
             "`jina-rerank serve` ranks on this machine, and in Python RerankClient",
         ),
-        ({"JINA_API_KEY": "jina_kkkk"}, "key", "warning", "65 characters, and this has 9: was it copied whole?"),
+        ({"JINA_API_KEY": "jina_kkkk"}, "key", "warning", "65 characters, this one has 9: was it copied completely?"),
         ({"JINA_API_KEY": "jina kkkk"}, "settings", "failure", "white space"),
-        ({"JINA_API_KEY": KEY}, "key", "ok", "it has the shape of Jina's, 65 characters"),
+        ({"JINA_API_KEY": KEY}, "key", "ok", "it has the form of Jina's keys, 65 characters"),
         ({"JINA_RERANK_BASE_URL": "localhost:8000"}, "settings", "failure", "JINA_RERANK_BASE_URL: expected http://"),
         ({"JINA_RERANK_BASE_URL": "localhost:8000"}, "settings", "failure", "; it is 'localhost:8000': write http://l"),
         ({"HTTPS_PROXY": "ftp://u:kkkk@host"}, "settings", "failure", "proxy: expected a URL such as"),
-        ({"HTTPS_PROXY": "http://u:kkkk@127.0.0.1:9"}, "proxy", "ok", "http://127.0.0.1:9, of the environment"),
-        ({"HTTPS_PROXY": "http://127.0.0.1:9"}, "connection", "failure", "Connection refused: look at the network"),
+        ({"HTTPS_PROXY": "http://u:kkkk@127.0.0.1:9"}, "proxy", "ok", "http://127.0.0.1:9, from the environment"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:9"}, "connection", "failure", "Connection refused: check the network"),
     ],
 )
 def test_settings(
@@ -158,7 +158,7 @@ def test_a_minute_that_is_used_up(raw_server: RawServer, monkeypatch: pytest.Mon
     ("models", "result", "part"),
     [
         (http(b"no", 502), "failure", "answered 502"),
-        (http(b"", 301, location="https://elsewhere"), "failure", "a redirect: set JINA_RERANK_BASE_URL to where"),
+        (http(b"", 301, location="https://elsewhere"), "failure", "a redirect: set JINA_RERANK_BASE_URL to its target"),
         (http(b"", 404), "ok", "answered 404"),
         (http(b"?", content_encoding="br"), "failure", "compressed as 'br'"),
         (http(b"\x1f\x8b", content_encoding="gzip"), "failure", "the compressed answer ends early"),
@@ -184,7 +184,7 @@ def test_a_clock_that_is_wrong(wrong: float, part: str, raw_server: RawServer, m
 @pytest.mark.parametrize("models", [http(), http(date="yesterday")])
 def test_a_server_without_a_clock(models: bytes, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     found = answered(raw_server, monkeypatch, models, http(b"[]"))
-    assert found["clock"] == ("ok", "the server does not tell its time")
+    assert found["clock"] == ("ok", "the server does not report its time")
 
 
 class Quiet(BaseHTTPRequestHandler):
@@ -281,7 +281,7 @@ def test_a_list_that_is_none(body: bytes, raw_server: RawServer, monkeypatch: py
     asking(raw_server.url, monkeypatch)
     result = call("models", "--live")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "the server's list of models is none" in result.stderr
+    assert "the server's list of models is invalid" in result.stderr
 
 
 def test_a_server_that_lists_nothing(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,12 +304,12 @@ def test_server_and_key_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
         found = checks(call("doctor", "--base-url", server.url, "--api-key-variable", "OTHER_KEY"))
     assert withheld["server"][1] == f"{server.url}/v1/rerank (of --base-url)"
     assert withheld["key"][1].startswith(
-        "none goes to the server of --base-url, which may need none; --api-key-variable"
+        "none is sent to the server of --base-url, which may not need one; --api-key-variable"
     )
     result, finding = withheld["access"]
     assert result == "failure"
     assert "no key was sent: JINA_API_KEY goes only to the hosted API" in finding
-    assert (found["key"][1], found["access"][1]) == ("9 characters, of OTHER_KEY", "the server takes the key")
+    assert (found["key"][1], found["access"][1]) == ("9 characters, from OTHER_KEY", "the server accepts the key")
     result, finding = checks(call("doctor", "--base-url", "localhost:8000"))["settings"]
     assert (result, finding.startswith("--base-url: expected http://")) == ("failure", True)
 

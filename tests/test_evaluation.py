@@ -93,14 +93,18 @@ def test_a_directory_in_the_form_of_beir(tmp_path: Path) -> None:
         ("corpus_jsonl", '\n{"_id": 7.5, "text": "x"}', "corpus.jsonl, line 2: _id: Input should be a valid string"),
         ("corpus_jsonl", '{"_id": "a"}', "corpus.jsonl, line 1: text: Field required"),
         ("queries_jsonl", '{"_id": "1", "text": " "}', "queries.jsonl, line 1: text: it is blank"),
-        ("queries_jsonl", '{"_id": "1", "text": "x"}\n' * 2, "queries.jsonl, line 2: the id '1' stands on an earlier"),
+        (
+            "queries_jsonl",
+            '{"_id": "1", "text": "x"}\n' * 2,
+            "queries.jsonl, line 2: the id '1' is a duplicate of one on an earlier",
+        ),
         ("qrels_tsv", "1\tb\n", "qrels.tsv, line 1: expected query, document and relevance with tabs between; got 2"),
         ("qrels_tsv", "h\th\th\n1\tb\thigh\n", "qrels.tsv, line 2: relevance must be an integer"),
         ("qrels_tsv", "1\tb\t1.5\n", "qrels.tsv, line 1: relevance must be an integer"),
         ("qrels_tsv", "9\tb\t1\n", "qrels.tsv, line 1: queries.jsonl has no query '9'"),
         ("qrels_tsv", "1\tb\t0\n", "no query has a relevant document"),
         ("candidates_tsv", "1\tc\t1\n", "candidates.tsv, line 1: corpus.jsonl has no document 'c'"),
-        ("candidates_tsv", "1\ta\t1\n1\ta\t2\n", "candidates.tsv, line 2: document 'a' stands twice for query '1'"),
+        ("candidates_tsv", "1\ta\t1\n1\ta\t2\n", "candidates.tsv, line 2: document 'a' is duplicated for query '1'"),
     ],
 )
 def test_a_rule_that_a_file_breaks(tmp_path: Path, file: str, text: str, rule: str) -> None:
@@ -329,7 +333,7 @@ def test_the_report_has_the_numbers() -> None:
         re.fullmatch(r"\| kn\\\*ws\\\|all against no rerank \| \+0\.613 .* \| significant \|", line) for line in lines
     )
     assert r"| kn\*ws\|all | 2 | 1.000 | 1.000 | 4 |" in lines
-    assert "  These are few queries: with fewer than 15 the intervals are narrower than the doubt is." in lines
+    assert "  With fewer than 15 queries, the intervals are too narrow to trust." in lines
     assert "| highest F1 | 0.4000 | 1.000 | 1.000 | 1.000 | 2.0 | 0.0 % |" in lines
     assert any("| 10 | 40,000,000 | 200.00 |" in line for line in lines)
 
@@ -373,7 +377,7 @@ def test_without_a_reranker_there_is_no_plot(tmp_path: Path) -> None:
 
 def test_a_pipe_gets_a_table_with_tabs() -> None:
     result = call("eval", "sample", "lexical", "-k", "5")
-    doubt = "highest nDCG@5: no rerank; what sets it apart from lexical may be chance"
+    doubt = "highest nDCG@5: no rerank; its lead over lexical may be chance"
     assert (result.exit_code, result.stderr) == (0, f"jina-rerank: {doubt}\n")
     header, given, lexical = (line.split("\t") for line in result.stdout.splitlines())
     assert header == ["contender", "nDCG@5", "MRR@5", "recall@5", "p95 s", "tokens", "top_n", "threshold"]
@@ -415,7 +419,7 @@ def test_scores_of_an_emulator_name_its_scorer_beside_the_model(
     named = "jina-reranker-m0 (emulator: lexical)"
     result = call(*asked)
     assert [line.split("\t")[0] for line in result.stdout.splitlines()[1:]] == ["no rerank", named, "lexical"]
-    assert f"highest nDCG@10: {named}; what sets it apart from no rerank and lexical may be chance" in result.stderr
+    assert f"highest nDCG@10: {named}; its lead over no rerank and lexical may be chance" in result.stderr
     written = (tmp_path / "report.md").read_text()
     assert written.count(named) == written.count("jina-reranker-m0") >= 6
     assert named in " ".join(ET.parse(tmp_path / "quality.svg").getroot().itertext())
@@ -440,7 +444,7 @@ def test_key_of_a_variable_goes_to_the_url_that_contends(
     assert call(*arguments).exit_code == 0
     [(headers, body)] = raw_server.requests
     assert (headers["authorization"], json.loads(body)["max_doc_length"]) == ("Bearer sk-mine", 7)
-    refused(call(*arguments, "m@https://other.example"), 2, "the key would go to several servers")
+    refused(call(*arguments, "m@https://other.example"), 2, "the key would be sent to several servers")
     assert len(raw_server.requests) == 1
 
 
@@ -451,9 +455,9 @@ def test_key_of_a_variable_goes_to_the_url_that_contends(
         (["sample", "lexical", "lexical"], "a contender is named twice"),
         (
             ["sample", "jina-reranker-v3.5"],
-            "jina-reranker-v3.5 is taken for a model: Jina's API needs a key: set JINA_API_KEY",
+            "jina-reranker-v3.5 is read as a model's name: Jina's API needs a key: set JINA_API_KEY",
         ),
-        (["sample", "lexical", "lexica"], "lexica is taken for a model: "),
+        (["sample", "lexical", "lexica"], "lexica is read as a model's name: "),
         (["sample", "m@http://"], "MODEL@URL: expected http"),
         (["sample", "no_such_module:scores"], "scorer no_such_module:scores: ModuleNotFoundError"),
         (["sample", "a-model:latest"], "JINA_API_KEY"),

@@ -235,7 +235,7 @@ async def test_never_and_always() -> None:
 @pytest.mark.parametrize(
     ("faults", "rule"),
     [
-        (["slo:0.1"], "no such kind; there are 400, 401"),
+        (["slo:0.1"], "no such kind; choose one of 400, 401"),
         ([""], "no such kind"),
         (["200"], "no such kind"),
         (["503:1.5"], "a number from 0 to 1"),

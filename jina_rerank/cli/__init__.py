@@ -1,4 +1,4 @@
-"""The command line `jina-rerank`, of the extra [cli]. This file imports without it, to say what is missing."""
+"""The command line `jina-rerank`, of the extra [cli]. This module also works without it, to name the missing extra."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Run the command line."""
     _open_missing_streams()
     try:
         from .app import app  # noqa: PLC0415  # typer and rich may be missing
@@ -21,18 +21,18 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    # A letter that the terminal's encoding does not have is shown as a question mark, and is no error.
+    # A character that the terminal's encoding lacks is shown as a question mark instead of raising an error.
     cast("TextIOWrapper", sys.stdout).reconfigure(errors="replace")
     app()
 
 
 def _open_missing_streams() -> None:
-    """Put files in the place of stdin, stdout and stderr that the shell has closed, in the order of their numbers.
+    """Replace stdin, stdout and stderr with the null device where the shell has closed them, in order of descriptor.
 
-    Else the next files to be opened, such as the output of `bulk`, would get these numbers.
+    Otherwise the next files opened, such as the output of `bulk`, would get these descriptors.
     """
-    nowhere = Path(os.devnull)
-    sys.stdin = sys.stdin or nowhere.open()
-    # Open for reading alone: results that nobody can get are an error, as for other programs.
-    sys.stdout = sys.stdout or os.fdopen(os.open(nowhere, os.O_RDONLY), "w")
-    sys.stderr = sys.stderr or nowhere.open("w")
+    null_device = Path(os.devnull)
+    sys.stdin = sys.stdin or null_device.open()
+    # Read-only, so that writing results to a closed stdout is an error, as in other programs.
+    sys.stdout = sys.stdout or os.fdopen(os.open(null_device, os.O_RDONLY), "w")
+    sys.stderr = sys.stderr or null_device.open("w")

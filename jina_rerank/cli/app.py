@@ -18,14 +18,14 @@ app: typer.Typer = typer.Typer(
     epilog="The key is read from JINA_API_KEY, the server from JINA_RERANK_BASE_URL. "
     "Exit codes: 0 done, 1 the API failed, 2 wrong usage or configuration, 130 interrupted.",
     no_args_is_help=True,
-    # A bug's traceback must not show local variables: one of them may be the key.
+    # The traceback of a bug must not show local variables: one of them may be the key.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
 def _examples(*lines: str) -> str:
-    # Typer takes each paragraph of an epilog as one line.
+    # Typer prints each paragraph of an epilog as one line.
     return "\n\n".join(["Examples:", *lines])
 
 
@@ -83,8 +83,8 @@ app.command(
 )(doctor)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"jina-rerank {__version__}")
         raise typer.Exit
 
@@ -96,4 +96,4 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    del version  # its callback has done the work
+    del version  # its callback has printed it

@@ -1,4 +1,4 @@
-"""What reaches the terminal: results on stdout, everything else on stderr, and no byte that commands a terminal."""
+"""Output: results on stdout, everything else on stderr, and no control characters from documents or servers."""
 
 import json
 import os
@@ -17,32 +17,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-# Control characters (escape sequences begin with one), separators of lines, and the marks that reverse the direction
-# of all text after them.
-_COMMANDING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-# The same, and the halves of surrogate pairs.
-_ESCAPED: Final = re.compile(_COMMANDING.pattern[:-1] + r"\ud800-\udfff]")
+# Control characters (escape sequences begin with one), line separators, and the bidirectional formatting characters,
+# which change the direction of the text after them.
+_CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# The same, and lone surrogates.
+_ESCAPED_CHARACTERS: Final = re.compile(_CONTROL_CHARACTERS.pattern[:-1] + r"\ud800-\udfff]")
 
 _NUMBER: Final = re.compile(r"[-+.\de]*")
-_LONGEST_NAME: Final = 36  # the longest of Jina's models
+_MAX_NAME_WIDTH: Final = 36  # the longest name of Jina's models
 
 
 def printable(text: str) -> str:
-    """The text on one line, safe for a terminal: a tab or line break is a space, other such characters are a �."""
-    return _COMMANDING.sub(lambda found: " " if found[0] in "\t\n\r" else "\N{REPLACEMENT CHARACTER}", text)
+    """Return the text on one line, safe for a terminal: tabs and line breaks become spaces, other controls a �."""
+    return _CONTROL_CHARACTERS.sub(lambda found: " " if found[0] in "\t\n\r" else "\N{REPLACEMENT CHARACTER}", text)
 
 
 def abandon(stream: TextIO) -> None:
-    """Send nowhere what `stream` still buffers; else the interpreter fails to write it once more when it exits."""
+    """Discard what `stream` still buffers; otherwise the interpreter fails to flush it at exit."""
     with suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, stream.fileno())
+        os.close(null_device)
 
 
 @contextmanager
-def readers_may_leave() -> Generator[None]:
-    """Go on when whoever reads the results has enough of them, such as `head -1`."""
+def ignoring_broken_pipe() -> Generator[None]:
+    """Continue when the reader of the results closes the pipe early, as `head -1` does."""
     try:
         yield
     except BrokenPipeError:
@@ -50,7 +50,7 @@ def readers_may_leave() -> Generator[None]:
 
 
 class _Screen(TextIOBase):
-    """stderr for people. A pipe or terminal that nobody reads any more must not end the work, so nothing here fails."""
+    """stderr, whose write errors are ignored: a closed pipe or terminal must not abort the command."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -67,7 +67,7 @@ class _Screen(TextIOBase):
         return sys.stderr.fileno()
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # typeshed has an attribute, which nobody sets
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed declares a writable attribute
         return sys.stderr.encoding
 
 
@@ -75,13 +75,13 @@ _screen: Final = _Screen()
 
 
 def note(message: str) -> None:
-    """Write something that is no result: one line on stderr, however narrow the terminal."""
+    """Write one line to stderr, not wrapped to the terminal's width."""
     _screen.write(f"jina-rerank: {printable(message)}\n")
 
 
 @contextmanager
 def warnings_noted() -> Generator[None]:
-    """Notes what Python would hide: that a model is deprecated."""
+    """Write deprecation warnings, which Python hides by default, as notes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
         try:
@@ -92,34 +92,34 @@ def warnings_noted() -> Generator[None]:
 
 
 def json_line(data: object) -> str:
-    """JSON on one line, its letters as they are; what commands a terminal, and what UTF-8 cannot write, is escaped."""
+    """Return JSON on one line, with only control characters and lone surrogates escaped."""
     text = json.dumps(data, ensure_ascii=False)
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _ESCAPED_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_line(line: str) -> None:
-    """Writes a result to stdout as it is, in UTF-8 like the input, whatever the locale says."""
+    """Write a result to stdout unchanged, in UTF-8 like the input, whatever the locale."""
     typer.echo(line.encode())
 
 
 def results_on_terminal() -> bool:
-    """Whether a person reads the results, not a program or a file."""
+    """Return whether stdout is a terminal, not a pipe or a file."""
     return sys.stdout.isatty()
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # Rich would exit with 1 here.
+        # Rich would exit with code 1 here.
         raise BrokenPipeError
 
 
 def result_console() -> Console:
-    """For tables. Whatever looks like markup or an emoji code is the documents' own text."""
+    """Return a console for tables, which prints documents as they are, not as markup or emoji codes."""
     return _Console(markup=False, emoji=False, highlight=False)
 
 
 def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """Results in columns, the last of them of text: a table for a person, lines with tabs between for a program."""
+    """Write results in columns: a table on a terminal, tab-separated lines otherwise."""
     if not results_on_terminal():
         for row in (header, *rows):
             write_line("\t".join(row))
@@ -134,7 +134,7 @@ def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequ
 
 
 def ranking_table(*numbers: str, text: str) -> Table:
-    """Columns of numbers, never cut, then one of text that takes what is left of the terminal's width."""
+    """Return a table with columns of numbers, never truncated, then one of text over the remaining width."""
     table = Table(box=None, expand=True, header_style="bold", pad_edge=False)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
@@ -143,15 +143,15 @@ def ranking_table(*numbers: str, text: str) -> Table:
 
 
 def progress_bars(*details: str) -> Progress:
-    """Bars on stderr, for a person alone, with what each is about, how far it is, details, and the time that is left.
+    """Return progress bars for stderr, shown only on a terminal: description, count, details and remaining time.
 
     Args:
-        details: Names of a task's fields to show.
+        details: The names of the task fields to show.
     """
     console = Console(file=cast(IO[str], _screen))
     return Progress(
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_LONGEST_NAME)),
-        BarColumn(bar_width=None, table_column=Column(ratio=1)),  # what the numbers leave
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_MAX_NAME_WIDTH)),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),  # the remaining width
         MofNCompleteColumn(),
         *(TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in details),
         TimeRemainingColumn(),
@@ -160,7 +160,7 @@ def progress_bars(*details: str) -> Progress:
         transient=True,
         expand=True,
         disable=not console.is_interactive,
-        # Rich would put its own files in the place of sys.stderr, to which the screen writes.
+        # Rich would replace sys.stderr, to which _Screen writes.
         redirect_stdout=False,
         redirect_stderr=False,
     )

@@ -1,4 +1,4 @@
-"""The contenders of `jina-rerank eval`, as they are written on the command line."""
+"""Clients for the contenders of `jina-rerank eval`, parsed from the command line."""
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,52 +13,52 @@ from .local import local_server, names_scorer, scorer_named
 from .server import ServerOptions
 
 DEADLINE: Final = 900.0
-"""Seconds for a call. What an evaluation asks in a minute is more than a free key may, so that waiting is the rule."""
+"""Seconds for a call. Long, since an evaluation exceeds the limits of a free key and most of its calls wait."""
 
 
 @contextmanager
 def clients(contenders: Sequence[str], server: ServerOptions) -> Generator[dict[str, SyncRerankClient]]:
-    """A client for each contender, by the words that name it.
+    """Yield a client for each contender, keyed by the contender's argument.
 
     Args:
-        contenders: As on the command line.
-        server: How each is asked. The key of its variable goes to the URLs among them.
+        contenders: The arguments of the command line.
+        server: The options for all clients. The key of its variable is sent to the URLs among the contenders.
 
     Raises:
-        CommandError: One is named twice, needs an extra, or is a model and there is no key; or a key would go to
-            several servers.
-        ConfigurationError: One is no server.
+        CommandError: A contender is a duplicate, needs an extra, or is a model without a key; or the key would be sent
+            to several servers.
+        ConfigurationError: The URL of a contender is invalid.
     """
     if len(set(contenders)) < len(contenders):
         raise CommandError("a contender is named twice")
     if server.api_key_variable is not None:
-        _check_owner_of_key(contenders)
+        _check_single_key_owner(contenders)
     server = replace(server, retry=RetryPolicy(max_retry_after=server.deadline))
     with ExitStack() as stack:
         yield {name: stack.enter_context(_client(name, server)) for name in contenders}
 
 
-def _check_owner_of_key(contenders: Sequence[str]) -> None:
-    places = {url_of(contender).partition("://")[2].partition("/")[0] for contender in contenders} - {""}
-    if len(places) > 1:
-        raise CommandError("--api-key-variable: the key would go to several servers; evaluate them one by one")
+def _check_single_key_owner(contenders: Sequence[str]) -> None:
+    hosts = {url_of(contender).partition("://")[2].partition("/")[0] for contender in contenders} - {""}
+    if len(hosts) > 1:
+        raise CommandError("--api-key-variable: the key would be sent to several servers; evaluate them one by one")
 
 
 def url_of(contender: str) -> str:
-    """The URL in it; nothing for a model or a scorer."""
+    """Return the URL in a contender; an empty text for a model or a scorer."""
     return contender.rpartition("@")[2] if "://" in contender else ""
 
 
 @contextmanager
 def _client(contender: str, server: ServerOptions) -> Generator[SyncRerankClient]:
     if names_scorer(contender):
-        # The user's model and key are of another server.
+        # The user's model and key belong to another server.
         own = replace(server, model=None, api_key_variable=None)
         with local_server(scorer_named(contender)) as url, own.client_of_emulator(url) as client:
             yield client
         return
     url = url_of(contender)
-    if url:  # it may hold a password, which no message repeats
+    if url:  # it may contain a password, so no message quotes it
         model = contender.removesuffix(url).removesuffix("@") or None
         with replace(server, base_url=url, model=model).client() as client:
             yield client
@@ -66,6 +66,6 @@ def _client(contender: str, server: ServerOptions) -> Generator[SyncRerankClient
     try:
         client = replace(server, model=contender, api_key_variable=None).client()
     except ConfigurationError as error:
-        raise CommandError(f"{contender} is taken for a model: {in_shell_words(error)}") from None
+        raise CommandError(f"{contender} is read as a model's name: {in_shell_words(error)}") from None
     with client:
         yield client

@@ -1,4 +1,4 @@
-"""`jina-rerank eval`: which reranker is best on one's own queries, what it costs, and where to cut."""
+"""`jina-rerank eval`: compares rerankers on labelled queries, with their costs, top_n and score thresholds."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import typer
 from .._config import DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from .console import json_line, note, printable, progress_bars, show_rows, warnings_noted, write_line
 from .contenders import DEADLINE, clients
-from .failures import ends_clearly, needing, writing
+from .failures import needing, reporting_errors, writing
 from .server import (
     AllowInsecure,
     ApiKeyVariable,
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 SAMPLE = "sample"
 
 
-@ends_clearly
+@reporting_errors
 def evaluate(
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA",
-            help="A directory in BEIR's form, a file of JSON lines, or the word sample for 40 claims of SciFact.",
+            help="A directory in BEIR format, a file of JSON lines, or the word sample for 40 claims of SciFact.",
             show_default=False,
         ),
     ],
@@ -42,15 +42,15 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="CONTENDER",
-            help="A model, a server's URL, MODEL@URL, or a scorer of this machine: lexical, minilm, "
+            help="A model, a server's URL, MODEL@URL, or a scorer on this machine: lexical, minilm, "
             "hf:MODEL, module:function.",
             show_default=False,
             autocompletion=complete_contenders,
         ),
     ],
     *,
-    cutoff: Annotated[int, typer.Option("--cutoff", "-k", min=1, help="How many places the measures look at.")] = 10,
-    at_once: Annotated[int, typer.Option(min=1, help="Calls at a time; a free key allows two.")] = 2,
+    cutoff: Annotated[int, typer.Option("--cutoff", "-k", min=1, help="Rank cutoff of the measures.")] = 10,
+    at_once: Annotated[int, typer.Option(min=1, help="Concurrent calls; a free key allows two.")] = 2,
     report: Annotated[
         Path | None,
         typer.Option(metavar="DIRECTORY", help="Write report.md and its plots here.", show_default=False),
@@ -66,21 +66,21 @@ def evaluate(
 ) -> None:
     """Compare rerankers on queries whose relevant documents are known.
 
-    The order given always competes. A model is asked for at the server of
-    JINA_RERANK_BASE_URL, or at Jina; a URL is asked without a key, unless
+    The original order is always a contender. Models are requested from the
+    server of JINA_RERANK_BASE_URL, or from Jina; URLs get no key, unless
     --api-key-variable names one.
 
-    BEIR's form is corpus.jsonl, queries.jsonl, qrels.tsv and candidates.tsv.
-    A line of JSON has id, query, documents and relevance, a number for each.
+    BEIR format is corpus.jsonl, queries.jsonl, qrels.tsv and candidates.tsv.
+    A JSON line has id, query, documents and relevance, a number for each.
     """
     with needing("eval"):
-        from .. import evaluation  # noqa: PLC0415  # what it imports is of the extra [eval]
+        from .. import evaluation  # noqa: PLC0415  # it imports the packages of the extra [eval]
 
         if report is not None:
-            from ..evaluation import plots as _  # noqa: F401, PLC0415  # better now than when all is paid for
+            from ..evaluation import plots as _  # noqa: F401, PLC0415  # fail before the paid requests, not after
     topics = _topics(data)
     if report is not None:
-        with writing(report):  # better now, too
+        with writing(report):  # likewise before the paid requests
             report.mkdir(parents=True, exist_ok=True)
     server = ServerOptions(
         api_key_variable=api_key_variable,
@@ -90,10 +90,10 @@ def evaluate(
         max_documents=max_documents,
         scoring=scoring,
     )
-    with warnings_noted(), clients(contenders, server) as asked, _progress(list(asked), len(topics)) as on_answer:
+    with warnings_noted(), clients(contenders, server) as by_name, _progress(list(by_name), len(topics)) as on_answer:
         found = evaluation.evaluate(
             topics,
-            asked,
+            by_name,
             cutoff=cutoff,
             at_once=at_once,
             max_doc_length=max_doc_length,
@@ -114,7 +114,7 @@ def _topics(data: str) -> "tuple[Topic, ...]":
 
 @contextmanager
 def _progress(names: list[str], queries: int) -> Generator[Callable[[str], object]]:
-    """A bar for each contender, if a person watches."""
+    """Yield a callback that advances a contender's progress bar; the bars are shown only on a terminal."""
     with progress_bars() as progress:
         tasks = {name: progress.add_task(printable(name), total=queries) for name in names}
         yield lambda name: progress.advance(tasks[name])
@@ -127,8 +127,8 @@ def _show(found: "Evaluation", *, as_json: bool) -> None:
         styles = ["bold green" if result is found.best else "" for result in found.results]
         show_rows(_header(found), [_cells(result) for result in found.results], styles)
         rivals = " and ".join(found.labels[name] for name in found.rivals)
-        doubt = f"what sets it apart from {rivals} may be chance" if rivals else "that is significant"
-        note(f"highest nDCG@{found.cutoff}: {found.best.label}; {doubt}")
+        significance = f"its lead over {rivals} may be chance" if rivals else "its lead is significant"
+        note(f"highest nDCG@{found.cutoff}: {found.best.label}; {significance}")
 
 
 def _header(found: "Evaluation") -> list[str]:

@@ -1,4 +1,4 @@
-"""How commands end when something goes wrong: the exit code, and the one line on stderr."""
+"""Errors of commands: their exit codes, and the one line on stderr."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ P = ParamSpec("P")
 
 
 class CommandError(Exception):
-    """The command cannot be carried out as it was called, or on this machine; the message says what to do."""
+    """A command that cannot run with these arguments, or on this machine; the message says what to do."""
 
 
 class Ending(NamedTuple):
@@ -27,39 +27,39 @@ class Ending(NamedTuple):
 
 
 def ending(error: BaseException, url_option: str = BASE_URL_VARIABLE) -> Ending | None:
-    """How a command that met `error` ends; None for what no user can cause or cure, which is a bug.
+    """Return the exit code and message for `error`; None if it is a bug, which no user can cause or fix.
 
     Args:
-        error: What ended the command.
-        url_option: Where the user has named the server.
+        error: The exception that ended the command.
+        url_option: The option or variable with which the user named the server.
     """
     match error:
         case KeyboardInterrupt():
             return Ending(130, "interrupted")
         case BrokenPipeError():
-            # Results come last, and whoever reads them has enough, such as `head -1`. Notes on stderr never fail.
+            # The reader of the results, such as `head -1`, has closed the pipe; they come last. Notes never raise this.
             return Ending(0)
-        case CommandError() as refused:
-            return Ending(2, str(refused))
+        case CommandError() as usage_error:
+            return Ending(2, str(usage_error))
         case RerankError() as failed:
             wrong_use = isinstance(failed, ConfigurationError | InvalidRequestError)
             return Ending(2 if wrong_use else 1, in_shell_words(failed, url_option))
         case OSError(strerror=str(reason)):
-            # Reading files and opening ports tell more themselves; this is left for writing the results.
+            # Writing the results. Reading files and opening ports raise CommandError, with more details.
             return Ending(2, reason)
         case _:
             return None
 
 
-_MISSING_KEY: Final = (
+_MISSING_KEY_TEXT: Final = (
     f"Jina's API needs a key: set {API_KEY_VARIABLE} (https://jina.ai/reranker). Without a key: --local for rank and "
     "bulk, the contender lexical for eval, or a server of your own by `jina-rerank serve`"
 )
-_PYTHON_ALONE: Final = (
-    # Ways out that the shell does not have, up to the next clause.
+_PYTHON_PHRASES: Final = (
+    # Remedies that the shell does not have, up to the next clause.
     (re.compile(r"(?:;| or|, or say with) (?:for objects of your own pass key=|headers=|rate_limit=)[^.;]*"), ""),
     (re.compile(r", or None(?: for no limit)?"), ""),
-    # The variable is named behind it.
+    # The text after it names the variable.
     (re.compile(r"^api_key: (?=the variable |api_key )"), ""),
     (re.compile(r"a str, a TextDocument, an ImageDocument, or a mapping with a str"), "a text, or an object with one"),
 )
@@ -71,22 +71,22 @@ _ARGUMENTS: Final = re.compile(
 
 
 def in_shell_words(error: RerankError, url_option: str = BASE_URL_VARIABLE) -> str:
-    """What the error says, notes included, with the shell's options in the place of Python's arguments."""
+    """Return the error's message and notes with the shell's options in place of Python's arguments."""
     if error.code == MISSING_KEY:
-        return _MISSING_KEY
+        return _MISSING_KEY_TEXT
     texts = [str(error), *getattr(error, "__notes__", ())]
     return "; ".join(shell_text(text, url_option) for text in texts)
 
 
 def shell_text(text: str, url_option: str) -> str:
-    """A text with the shell's options in the place of Python's arguments."""
+    """Return `text` with the shell's options in place of Python's arguments."""
     words = {"base_url": url_option, "api_key": "--api-key-variable"}
 
     def option(found: re.Match[str]) -> str:
         name = str(found[1] or found[2] or found[3])
         return words.get(name, "--" + name.replace("_", "-"))
 
-    for python, shell in _PYTHON_ALONE:
+    for python, shell in _PYTHON_PHRASES:
         text = python.sub(shell, text)
     return _ARGUMENTS.sub(option, text)
 
@@ -97,8 +97,8 @@ def _url_option(arguments: Mapping[str, Any]) -> str:
     return "--base-url" if arguments.get("base_url") is not None else BASE_URL_VARIABLE
 
 
-def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
-    """The command, with its failures turned into endings."""
+def reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Decorate a command to report its errors in one line and exit with their codes."""
 
     @wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -119,28 +119,28 @@ def ends_clearly(command: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def needing(extra: str) -> Generator[None]:
-    """Says which extra to install where a package is missing.
+    """Report a missing package as the extra to install.
 
     Raises:
-        CommandError: One is.
+        CommandError: A package is missing.
     """
     try:
         yield
     except ImportError as error:
         missing = error.__cause__ or error
-        raise CommandError(f'this needs an extra: pip install "jina-rerank[{extra}]" ({missing})') from None
+        raise CommandError(f'an extra is missing: pip install "jina-rerank[{extra}]" ({missing})') from None
 
 
 @contextmanager
 def writing(place: Path) -> Generator[None]:
-    """Says what cannot be written.
+    """Report an error in writing as one of `place`.
 
     Raises:
-        CommandError: Something cannot.
+        CommandError: Something cannot be written.
     """
     try:
         yield
-    except RerankError:  # time limits are of OSError's kind
+    except RerankError:  # timeouts are subclasses of OSError
         raise
     except OSError as error:
         raise CommandError(f"{place} cannot be written: {error.strerror}") from None

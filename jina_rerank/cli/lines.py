@@ -1,4 +1,4 @@
-"""Reading documents: one a line, in UTF-8; or one field of each record of a table."""
+"""Input of `rank`: one document per line, in UTF-8, or one field of each record of a table."""
 
 import sys
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from .failures import CommandError
 
 
 def read_documents(file: Path | None) -> list[str]:
-    """The lines of a file, or of stdin for `-` and for None.
+    """Return the lines of a file, or of stdin for `-` and for None.
 
     Raises:
-        CommandError: They cannot be read, or nobody has said where they are.
+        CommandError: The file cannot be read, or none is given and stdin is a terminal.
     """
     if file is None and sys.stdin.isatty():
         raise CommandError("where are the documents? Name a file with one document a line, or pipe them in")
@@ -26,10 +26,10 @@ def read_documents(file: Path | None) -> list[str]:
 
 
 def read_fields(file: Path | None, field: str) -> list[Mapping[str, Any]]:
-    """The records of a table, of which one field is the document. A document that is null is blank.
+    """Return the records of a table, of which one field is the document. A null document counts as blank.
 
     Raises:
-        CommandError: They cannot be read, or the field is missing, or no text.
+        CommandError: The table cannot be read, or the field is missing or not a text.
     """
     with opened(file or Path("-")) as table:
         found: list[Mapping[str, Any]] = []
@@ -40,23 +40,23 @@ def read_fields(file: Path | None, field: str) -> list[Mapping[str, Any]]:
             if field not in record.fields:
                 raise CommandError(f"{where} has no field {field!r}, but {', '.join(record.fields)}")
             if not isinstance(record.fields[field], str | None):
-                raise CommandError(f"{where}: the field {field!r} is no text")
+                raise CommandError(f"{where}: the field {field!r} is not a text")
             found.append(record.fields)
         return found
 
 
 def split_lines(data: bytes, source: str) -> list[str]:
-    """The lines of what was read from `source`. A blank line is a line; the end of the last one begins no other.
+    """Return the lines of `data`, blank ones included; a final line break does not begin another line.
 
     Raises:
-        CommandError: They are not UTF-8.
+        CommandError: The data is not UTF-8.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = error.object.count(b"\n", 0, error.start) + 1
-        raise CommandError(f"{source} is not UTF-8: line {number} has a byte that does not fit; convert it") from None
-    # Not splitlines(): it would also split at form feeds and other characters that a document may hold.
+        raise CommandError(f"{source} is not UTF-8: line {number} has an invalid byte; convert it to UTF-8") from None
+    # Not splitlines(), which also splits at form feeds and other characters that a document may contain.
     lines = text.split("\n")
     if not lines[-1]:
         lines.pop()

@@ -1,4 +1,4 @@
-"""The emulator, as the commands use it, and what they must say of it: that its scores are not those of Jina's model."""
+"""The emulator in this process, for the commands."""
 
 import importlib
 import re
@@ -15,22 +15,22 @@ from ..models import RerankResponse
 from .failures import CommandError, needing
 
 LOCAL_KEY: Final = "jina_local"
-"""The key that commands send to the emulator, which takes any of this form. The user's own never goes there."""
+"""The key that commands send to the emulator, which accepts any of this form. It never gets the user's key."""
 
 OWN_SCORERS: Final = ("lexical", "minilm")
 _FUNCTION: Final = re.compile(r"[\w.]+:[\w.]+")
 
 
 def names_scorer(text: str) -> bool:
-    """Whether `text` names a scorer, and not a model or a server."""
+    """Return whether `text` names a scorer, not a model or a server."""
     return text in OWN_SCORERS or text.startswith("hf:") or _FUNCTION.fullmatch(text) is not None
 
 
 def scorer_named(name: str) -> Scorer:
-    """The scorer of this name: `lexical`, `minilm`, `hf:MODEL`, or `module:function`.
+    """Return the scorer of this name: `lexical`, `minilm`, `hf:MODEL`, or `module:function`.
 
     Raises:
-        CommandError: There is none of this name, it cannot be loaded, or its extra is missing.
+        CommandError: The name is unknown, the scorer cannot be loaded, or its extra is missing.
     """
     match name.partition(":"):
         case "lexical", "", "":
@@ -50,22 +50,22 @@ def scorer_named(name: str) -> Scorer:
         case str(module), ":", str(attribute) if module and attribute:
             return _imported(name, module, attribute)
         case _:
-            raise CommandError(f"no scorer {name!r}: there are lexical, minilm, hf:MODEL and module:function")
+            raise CommandError(f"no scorer {name!r}: choose lexical, minilm, hf:MODEL or module:function")
 
 
 def _imported(name: str, module: str, attribute: str) -> Scorer:
-    """A scorer, or a function that becomes one, from a module; also from one in the current directory."""
+    """Import a scorer, or a function to wrap as one, from a module on the path or in the current directory."""
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = attrgetter(attribute)(importlib.import_module(module))
         return as_scorer(found() if isinstance(found, type) else found)
-    except Exception as error:  # noqa: BLE001  # whatever the module raises: it is anybody's code
+    except Exception as error:  # noqa: BLE001  # a user's module may raise anything
         raise CommandError(f"scorer {name}: {type(error).__name__}: {error}") from None
 
 
 @contextmanager
 def local_server(scorer: Scorer | None = None) -> Generator[str]:
-    """The URL of an emulator in this process; its scorer is the lexical one unless another is given."""
+    """Run an emulator in this process, by default with the lexical scorer, and yield its URL."""
     with needing("local"):
         from ..emulator import serve  # noqa: PLC0415  # of the extra [local]
     with serve(scorer=scorer) as server:
@@ -73,5 +73,5 @@ def local_server(scorer: Scorer | None = None) -> Generator[str]:
 
 
 def scorer_of(response: RerankResponse[Any]) -> str | None:
-    """The scorer of the emulator that answered; None if it was another server."""
+    """Return the scorer of the emulator that answered; None for any other server."""
     return response.headers.get(SCORER_HEADER)

@@ -1,4 +1,4 @@
-"""`jina-rerank models`: the catalogue, or what the configured server serves."""
+"""`jina-rerank models`: lists the catalogue, or the models of the configured server."""
 
 import json
 from dataclasses import asdict
@@ -6,28 +6,29 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from .._probe import Probe, ProbeResponse
 from .._typeguards import is_mapping, is_sequence
 from ..catalog import DEFAULT_MODEL, Model, find_model
 from ..catalog import models as catalogue
 from ..errors import ResponseFormatError
 from .console import json_line, note, show_rows, write_line
-from .failures import ends_clearly
-from .probe import ProbeResponse, configured, get, route
+from .failures import reporting_errors
+from .server import ServerOptions
 
 _HEADER: Final = ("model", "scoring", "tokens", "images", "price", "state")
 
 
-@ends_clearly
+@reporting_errors
 def models(
     *,
-    live: Annotated[bool, typer.Option("--live", help="Ask the configured server what it serves.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="List the models of the configured server.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """List the rerankers of Jina: how they score, what they read and cost.
+    """List Jina's rerankers, with their scoring, context and price.
 
-    Pointwise models score each document alone, listwise ones together. They
-    read so many tokens at once. The price is in US dollars for 1M tokens. A
-    model that the catalogue does not have is unknown.
+    Pointwise models score each document alone, listwise ones all together.
+    The tokens are the context length, the price is in US dollars per million
+    tokens. The state of a model outside the catalogue is unknown.
     """
     names = _served() if live else [model.name for model in catalogue()]
     known = [find_model(name) for name in names]
@@ -59,24 +60,23 @@ def _state(model: Model) -> str:
 
 
 def _served() -> list[str]:
-    """The models that the configured server lists, those of the catalogue first."""
-    endpoint = configured()
-    answer = get(endpoint, "models", route(endpoint))
-    note(f"asked {answer.url}")
-    refused = answer.refused
-    if refused is not None:
-        if answer.status in (404, 405):
-            refused.add_note("not every server lists its models")
-        raise refused
-    return sorted(_names(answer), key=lambda name: find_model(name) is None)
+    """Return the models that the configured server lists, those of the catalogue first."""
+    response = Probe(ServerOptions().endpoint()).get("models")
+    note(f"asked {response.url}")
+    error = response.error
+    if error is not None:
+        if response.status in (404, 405):
+            error.add_note("not every server lists its models")
+        raise error
+    return sorted(_names(response), key=lambda name: find_model(name) is None)
 
 
-def _names(answer: ProbeResponse) -> list[str]:
+def _names(response: ProbeResponse) -> list[str]:
     try:
-        read: Any = json.loads(answer.body)
+        content: Any = json.loads(response.body)
     except (ValueError, RecursionError):
-        read = None
-    listed = read.get("data") if is_mapping(read) else None
+        content = None
+    listed = content.get("data") if is_mapping(content) else None
     if not is_sequence(listed) or not all(is_mapping(one) and isinstance(one.get("id"), str) for one in listed):
-        raise ResponseFormatError("the server's list of models is none: it has no data with ids", url=answer.url)
-    return [answer.sent.redactor.text(one["id"]) for one in listed]
+        raise ResponseFormatError("the server's list of models is invalid: it has no data with ids", url=response.url)
+    return [response.redacted(one["id"]) for one in listed]

@@ -1,4 +1,4 @@
-"""`jina-rerank rank`: orders lines, or records, by their relevance to a query."""
+"""`jina-rerank rank`: ranks lines, or records, by their relevance to a query."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ from .console import (
     warnings_noted,
     write_line,
 )
-from .failures import ends_clearly
+from .failures import reporting_errors
 from .lines import read_documents, read_fields
 from .local import scorer_of
 from .server import (
@@ -40,27 +40,27 @@ from .server import (
 Text: TypeAlias = Callable[[Any], str]
 
 
-@ends_clearly
+@reporting_errors
 def rank(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to rank by.", show_default=False)],
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE", help="Documents, one a line, in UTF-8; none or - for stdin.", show_default=False
+            metavar="FILE", help="Documents, one per line, in UTF-8; omit it or give - for stdin.", show_default=False
         ),
     ] = None,
     *,
-    top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="How many of the best to show.")] = None,
+    top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="Show only the best N documents.")] = None,
     field: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Rank the records of a .jsonl or .csv by this field, or column; of stdin too.",
+            help="Rank the records of a .jsonl or .csv file, or of stdin, by this field or column.",
             show_default=False,
         ),
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     max_documents: MaxDocuments = DEFAULT_MAX_DOCUMENTS,
     max_doc_length: MaxDocLength = None,
     scoring: ScoringOption = None,
@@ -69,12 +69,14 @@ def rank(
     allow_insecure: AllowInsecure = False,
     local: Local = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
-    deadline: Annotated[float, typer.Option(help="Seconds for everything, retries included.")] = DEFAULT_DEADLINE,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds for the whole command, retries included.")
+    ] = DEFAULT_DEADLINE,
 ) -> None:
     """Rank lines by their relevance to a query, best first.
 
-    A terminal gets a table; a pipe gets rank, index, score and document, with
-    tabs between. The index is the line's, from 0. A blank line ranks last.
+    Prints a table to a terminal, and tab-separated rank, index, score and
+    document to a pipe. The index counts lines from 0. Blank lines rank last.
     """
     server = ServerOptions(
         base_url=base_url,
@@ -94,7 +96,7 @@ def rank(
     documents: list[Any] = [*(read_documents(file) if field is None else read_fields(file, field))]
     if not documents:
         note("the input is empty: there is nothing to rank")
-    with warnings_noted(), server.asked() as client:
+    with warnings_noted(), server.open_client() as client:
         response = client.rerank(query, documents, key=text, top_n=top_n, max_doc_length=max_doc_length)
     scorer = scorer_of(response)
     if scorer is not None:
@@ -115,7 +117,7 @@ def _show(response: RerankResponse[Any], text: Text, *, as_json: bool) -> None:
 
 
 def json_lines(response: RerankResponse[Any]) -> Iterator[str]:
-    """The ranking for programs, with whole records."""
+    """Yield the ranking as JSON, with whole records."""
     for rank_, result in enumerate(response.results, 1):
         yield json_line(
             {
@@ -128,14 +130,14 @@ def json_lines(response: RerankResponse[Any]) -> Iterator[str]:
 
 
 def plain_lines(response: RerankResponse[Any], text: Text) -> Iterator[str]:
-    """The ranking for `cut`, `sort` and the like; the document is last, since it may hold tabs."""
+    """Yield the ranking for `cut`, `sort` and the like; the document is last, since it may contain tabs."""
     for rank_, result in enumerate(response.results, 1):
-        document = text(result.document).replace("\r", " ").replace("\n", " ")  # of a field; a line has none
+        document = text(result.document).replace("\r", " ").replace("\n", " ")  # a field may contain line breaks
         yield f"{rank_}\t{result.index}\t{result.relevance_score:.4f}\t{document}"
 
 
 def table(response: RerankResponse[Any], text: Text) -> Table:
-    """The ranking for people: one row for each document, cut at the terminal's width."""
+    """Return the ranking as a table, with one row per document, truncated to the terminal's width."""
     grid = ranking_table("rank", "index", "score", text="document")
     for rank_, result in enumerate(response.results, 1):
         cells = (str(rank_), str(result.index), f"{result.relevance_score:.4f}", printable(text(result.document)))

@@ -1,4 +1,4 @@
-"""Whom the commands ask: the options that say so, and the client that they make."""
+"""The options that name a server, and the client for it."""
 
 import os
 from collections.abc import Generator
@@ -12,7 +12,9 @@ from pydantic import SecretStr
 
 from .. import catalog
 from .._config import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
+from .._endpoint import HOSTED_BASE_URL, MISSING_KEY, Endpoint, resolve_endpoint
 from ..catalog import DEFAULT_MODEL
+from ..errors import ConfigurationError
 from ..retry import RetryPolicy
 from ..sync import SyncRerankClient
 from .failures import CommandError
@@ -27,40 +29,38 @@ class Scoring(StrEnum):
 
 
 def complete_models(incomplete: str) -> list[str]:
-    """The models whose names begin so."""
+    """Return the models whose names begin with `incomplete`."""
     return [model.name for model in catalog.models() if model.name.startswith(incomplete)]
 
 
 def complete_scorers(incomplete: str) -> list[str]:
-    """The emulator's scorers whose names begin so."""
+    """Return the emulator's scorers whose names begin with `incomplete`."""
     return [name for name in (*OWN_SCORERS, "hf:") if name.startswith(incomplete)]
 
 
 def complete_contenders(incomplete: str) -> list[str]:
-    """The models and scorers whose names begin so."""
+    """Return the models and scorers whose names begin with `incomplete`."""
     return complete_models(incomplete) + complete_scorers(incomplete)
 
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="The reranker.", autocompletion=complete_models)]
 BaseUrl = Annotated[
     str | None,
-    typer.Option(
-        metavar="URL", help="Ask this server. No key goes to it without --api-key-variable.", show_default=False
-    ),
+    typer.Option(metavar="URL", help="Use this server. It gets no key without --api-key-variable.", show_default=False),
 ]
 ApiKeyVariable = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Send the key that this environment variable holds.", show_default=False),
+    typer.Option(metavar="NAME", help="Send the key in this environment variable.", show_default=False),
 ]
 AllowInsecure = Annotated[
-    bool, typer.Option("--allow-insecure", help="Let the key travel over http to another machine.")
+    bool, typer.Option("--allow-insecure", help="Send the key over plain http to other machines, too.")
 ]
 Local = Annotated[
-    bool, typer.Option("--local", help="Ask an emulator in this process: no key, no network, not Jina's model.")
+    bool, typer.Option("--local", help="Use an emulator in this process: no key, no network, not Jina's model.")
 ]
 Timeout = Annotated[float, typer.Option(help="Seconds for one attempt.")]
 MaxDocuments = Annotated[
-    int, typer.Option(min=1, help="Documents in one request; a longer list is sent in several, and put together.")
+    int, typer.Option(min=1, help="Documents per request; a longer list is split, and its rankings are merged.")
 ]
 ScoringOption = Annotated[
     Scoring | None,
@@ -74,7 +74,7 @@ MaxDocLength = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """Whom to ask, and how."""
+    """The server to use, and the settings of its client."""
 
     base_url: str | None = None
     api_key_variable: str | None = None
@@ -88,10 +88,10 @@ class ServerOptions:
     retry: RetryPolicy = RetryPolicy()  # noqa: RUF009  # frozen
 
     def key(self) -> SecretStr | None:
-        """The key that the variable holds; None if none is named, which leaves it to the client.
+        """Return the key in the variable of --api-key-variable; None without the option, so that the client decides.
 
         Raises:
-            CommandError: There is no such variable. The message does not repeat what may be the key itself.
+            CommandError: The variable is not set. The message does not quote the name, which may be the key itself.
         """
         if self.api_key_variable is None:
             return None
@@ -100,22 +100,36 @@ class ServerOptions:
             raise CommandError("--api-key-variable: no variable of this name is set; give the NAME, not the key")
         return key
 
-    def client(self) -> SyncRerankClient:
-        """A client of it.
+    def endpoint(self) -> Endpoint:
+        """Return the server of the options, the environment or the hosted API, even if the hosted API's key is missing.
 
         Raises:
-            CommandError: There is no key where the options say.
-            ConfigurationError: An option, or a variable, breaks a rule.
+            CommandError: The variable of --api-key-variable is not set.
+            ConfigurationError: An option or a variable is invalid.
+        """
+        try:
+            return resolve_endpoint(self.key(), self.base_url, allow_insecure=self.allow_insecure, variable=os.getenv)
+        except ConfigurationError as error:
+            if error.code != MISSING_KEY:
+                raise
+            return Endpoint(f"{HOSTED_BASE_URL}/rerank", None, hosted=True)
+
+    def client(self) -> SyncRerankClient:
+        """Return a client for the server.
+
+        Raises:
+            CommandError: The variable of --api-key-variable is not set.
+            ConfigurationError: An option or a variable is invalid.
         """
         return self._client(self.key(), self.base_url)
 
     @contextmanager
-    def asked(self) -> Generator[SyncRerankClient]:
-        """A client of the server that the options or the environment name, or of an emulator in here.
+    def open_client(self) -> Generator[SyncRerankClient]:
+        """Yield a client for the server of the options or the environment, or for an emulator in this process.
 
         Raises:
-            CommandError: Two servers are named, or there is no key where the options say.
-            ConfigurationError: An option, or a variable, breaks a rule.
+            CommandError: The options name two servers, or the variable of --api-key-variable is not set.
+            ConfigurationError: An option or a variable is invalid.
         """
         if not self.local:
             with self.client() as client:
@@ -127,7 +141,7 @@ class ServerOptions:
             yield client
 
     def client_of_emulator(self, url: str) -> SyncRerankClient:
-        """A client of an emulator in this process, to which the user's key never goes."""
+        """Return a client for an emulator in this process, which never gets the user's key."""
         return self._client(SecretStr(LOCAL_KEY), url)
 
     def _client(self, key: SecretStr | None, base_url: str | None) -> SyncRerankClient:

@@ -1,11 +1,11 @@
-"""The Jina Rerank API on your own machine: for tests, demos and work without a network.
+"""An emulator of the Jina Rerank API on your own machine: for tests, demos and work without a network.
 
 from jina_rerank.emulator import serve
 
 with serve() as server:
     client = SyncRerankClient("jina_any", base_url=server.url)
 
-It speaks the hosted API's wire; its scores come from a `Scorer`, not from Jina's models.
+It is compatible with the hosted API; its scores come from a `Scorer`, not from Jina's models.
 """
 
 from importlib import import_module
@@ -36,8 +36,8 @@ __all__ = [
     "serve",
 ]
 
-# Imported on first use: they need extras, and `RerankClient.local()`, which needs none, takes the scorers from here.
-_LAZY: Final = {
+# Imported on first use, since they need extras and `RerankClient.local()`, which needs none, imports this package.
+_LAZY_MODULES: Final = {
     "AppOptions": "app",
     "create_app": "app",
     "Server": "server",
@@ -49,15 +49,15 @@ _LAZY: Final = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs an extra.
+    """Import a name that needs an extra.
 
     Raises:
         ImportError: The extra is not installed.
     """
-    if name not in _LAZY:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(f".{_LAZY[name]}", __name__)
+        module = import_module(f".{_LAZY_MODULES[name]}", __name__)
     except ModuleNotFoundError as error:
         raise ImportError('The emulator needs starlette and uvicorn: pip install "jina-rerank[local]"') from error
     return getattr(module, name)

@@ -1,4 +1,4 @@
-"""The emulator's ASGI app: `POST /v1/rerank`, `GET /v1/batches`, the models, and the log of requests."""
+"""The emulator's ASGI app: `POST /v1/rerank`, `GET /v1/batches`, the models, and the request log."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Parse: TypeAlias = Callable[[str, bytes], RerankBody]
 _Render: TypeAlias = Callable[[dict[str, object], int], dict[str, object]]
-"""Of an answer in Jina's form and the tokens it bills."""
+"""A function from a response body in Jina's format, and its billed tokens, to the body to send."""
 
 
 class AppOptions(TypedDict, total=False):
@@ -60,29 +60,30 @@ def create_app(
     faults: Sequence[str] = (),
     seed: int = 0,
 ) -> Starlette:
-    """The Jina Rerank API as an ASGI app, for any server or for `httpx.ASGITransport`.
+    """Return the Jina Rerank API as an ASGI app, for any server or for `httpx.ASGITransport`.
 
-    It waits through anyio alone: asyncio, uvloop and trio all run it, and under trio's MockClock no time passes.
+    It sleeps through anyio only: asyncio, uvloop and trio can run it, and under trio's MockClock no time passes.
 
     Args:
-        scorer: What gives the scores; `LexicalScorer()` by default. A function of the query and the documents will do.
-        latency: Seconds that every ranking takes, beside the scorer's own time; or seconds by percentile, such as
-            `{50: 0.12, 95: 0.4, 99: 1.2}`, with straight lines between.
-        serving: None plays the hosted API: a key is required, any that looks like one of Jina's is good, and
-            the request names one of the catalogue's models. A model's name plays the on-prem container that
-            serves this model: no key, and no name needed.
-        key_required: Whether the hosted API that is played refuses requests without a key, or with one that is not like
-            Jina's. If not, requests without a key share one account.
-        limits: What each key may do, `TIERS["free"]` for example; None is no limit. The minute slides.
-        balance: Tokens that each key may spend before it is refused with 403; None is no end of them.
-        faults: What goes wrong on purpose, each as `kind[:probability[:seconds]]`: `"429:0.1"`, `"slow:0.05:2s"`.
-            A request meets one at most. docs/emulator.md has the kinds.
-        seed: Decides which requests meet which fault, and which answer takes how long; the same each time for requests
-            in the same order.
+        scorer: The source of the scores, `LexicalScorer()` by default. A function of the query and the documents is
+            accepted too.
+        latency: Seconds added to every ranking, besides the scorer's own time; or seconds by percentile, such as
+            `{50: 0.12, 95: 0.4, 99: 1.2}`, with linear interpolation between them.
+        serving: None emulates the hosted API: it requires a key, accepts any that looks like one of Jina's, and
+            requires the name of one of the catalogue's models. A model's name emulates the on-prem container of
+            this model, which needs neither a key nor a name.
+        key_required: Whether the emulated hosted API rejects requests without a key, or with one unlike Jina's. If
+            False, requests without a key share one account.
+        limits: The rate limits of each key, for example `TIERS["free"]`, over a sliding window of one minute; None
+            disables them.
+        balance: Tokens that each key may spend before it gets 403; None is unlimited.
+        faults: The faults to inject, each as `kind[:probability[:seconds]]`: `"429:0.1"`, `"slow:0.05:2s"`.
+            A request gets at most one. docs/emulator.md lists the kinds.
+        seed: The seed of the random faults and latencies, which repeat for requests in the same order.
 
     Raises:
-        ValueError: `latency` is not a finite number of seconds, `balance` is below 0, a fault breaks a rule, the
-            catalogue does not list `serving`, `scorer` is none, or its name does not fit into a header.
+        ValueError: `latency` is not a finite number of seconds, `balance` is below 0, a fault is invalid, the
+            catalogue does not list `serving`, `scorer` is not a scorer, or its name is not allowed in a header.
     """
     if balance is not None and balance < 0:
         raise ValueError("balance must be a number of tokens, 0 or more")
@@ -91,16 +92,16 @@ def create_app(
     emulator = _Emulator(as_scorer(scorer), Latency(latency, seed), deployment, accounts, Faults(faults, seed))
     handlers = {RefusedError: _refuse, HTTPException: emulator.refuse_route}
     app = Starlette(routes=emulator.routes(), exception_handlers=handlers)
-    # Behind Jina's gateway unknown paths get 404; FastAPI sends those with a slash at the end to the known ones.
+    # Jina's gateway answers 404 to unknown paths; FastAPI redirects those with a trailing slash to the known ones.
     app.router.redirect_slashes = isinstance(deployment, OnPrem)
     return app
 
 
 class WireResponse(JSONResponse):
-    """JSON as the API writes it; it can hold whatever a request can, for requests are echoed."""
+    """JSON as the API serializes it, for anything that a request can contain, since requests are echoed."""
 
     def render(self, content: Any) -> bytes:
-        """Compact UTF-8; NaN and infinities become null, half a surrogate pair stays an escape."""
+        """Return compact UTF-8, with NaN and infinities as null and lone surrogates escaped."""
         write = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
         try:
             text = write(content, allow_nan=False)
@@ -110,7 +111,7 @@ class WireResponse(JSONResponse):
 
 
 class _Emulator:
-    """The endpoints; a request is looked at in the order in which the API does it."""
+    """The endpoints, which check a request in the same order as the API."""
 
     def __init__(
         self,
@@ -155,12 +156,12 @@ class _Emulator:
             response = await self._answer(request, entry, parse, render)
             entry.status = response.status_code
         except (RefusedError, RecursionError) as error:
-            # What can just be read may be nested too deeply to be echoed.
+            # A body nested just shallowly enough to be parsed may be too deep to be echoed.
             refused = error if isinstance(error, RefusedError) else unreadable()
             entry.status, entry.code = refused.status, refused.code
             raise refused from None
         except ClientDisconnect:
-            raise unreadable() from None  # to nobody
+            raise unreadable() from None  # no client is left to receive it
         finally:
             entry.seconds = anyio.current_time() - entry.at
             self._log.add(entry)
@@ -193,20 +194,20 @@ class _Emulator:
             return await fault.spoil(response, request) if fault else response
 
     async def _score(self, scorer: Scorer, reading: Reading, model: Model) -> Iterable[float]:
-        with self._refusing_when_it_fails():
+        with self._scorer_errors_as_500():
             return await score(scorer, reading.query, reading.documents, listwise=model.scoring == "listwise")
 
     async def _embed(self, documents: Sequence[str]) -> list[list[float]]:
-        with self._refusing_when_it_fails():
+        with self._scorer_errors_as_500():
             return await embed(self._scorer, documents)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        with self._refusing_when_it_fails():
+        with self._scorer_errors_as_500():
             return await run(self._scorer, work)
 
     @contextmanager
-    def _refusing_when_it_fails(self) -> Generator[None]:
-        """A scorer is anybody's code: whatever it raises is a 500, and its traceback is logged."""
+    def _scorer_errors_as_500(self) -> Generator[None]:
+        """Answer 500 to whatever the scorer, which may be user code, raises, and log the traceback."""
         try:
             yield
         except RefusedError:
@@ -221,7 +222,7 @@ class _Emulator:
         return WireResponse(self._log.to_dict())
 
     async def list_batches(self, request: Request) -> Response:
-        """The batch jobs of a key, of which there are none here: users ask for them to try a key, which is free."""
+        """Return the key's batch jobs, always an empty list. Users list them to test a key free of charge."""
         account = self._deployment.authenticate(request.headers.get("authorization"))
         return WireResponse([], headers=self._accounts[account].remaining())
 
@@ -246,7 +247,7 @@ async def _show(content: dict[str, object], _: Request) -> Response:
 
 
 def _describe(model: Model) -> dict[str, object]:
-    """A model as `GET /v1/models` lists it: what the catalogue knows of it, under the API's names."""
+    """Return the catalogue's entry of a model under the field names of `GET /v1/models`."""
     return {
         "id": f"jina-ai/{model.name}",
         "object": "model",

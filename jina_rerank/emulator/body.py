@@ -1,7 +1,7 @@
-"""The body of `POST /v1/rerank`: read, validated, and refused in the words of the API.
+"""The body of `POST /v1/rerank`: reading and validation, with the API's error texts.
 
-Measured on Jina's on-prem server, which is FastAPI: numbers may come as strings and as `true`, unknown fields are
-ignored, of two equal keys the last counts, and the fields have aliases from other vendors' APIs.
+Measured on Jina's on-prem server, which uses FastAPI: numbers may be strings or `true`, unknown fields are ignored,
+the last of duplicate keys counts, and the fields have aliases from other vendors' APIs.
 """
 
 import json
@@ -15,11 +15,11 @@ from starlette.requests import Request
 from .envelopes import REFUSALS, FieldError, invalid, unreadable
 
 MAX_BODY_BYTES: Final = 64 * 2**20
-"""As much as the client sends at most; the hosted API's own limit is not known."""
+"""The maximum that the client sends; the hosted API's own limit is not known."""
 
 
 def _check_part(part: str | dict[Any, Any]) -> str | dict[Any, Any]:
-    # The hosted API describes strings here. The on-prem server does not look, and fails with a 500 later.
+    # The hosted API's description requires strings here. The on-prem server does not check, and fails with 500 later.
     if isinstance(part, dict) and any(not isinstance(part.get(key, ""), str) for key in ("text", "image")):
         raise PydanticKnownError("string_type")
     return part
@@ -30,7 +30,7 @@ Part = Annotated[str | dict[Any, Any], AfterValidator(_check_part)]
 
 
 class RerankBody(BaseModel, frozen=True):
-    """A request as the on-prem container takes it: one image serves one model, so `model` may be left out."""
+    """A request to the on-prem container: each image serves one model, so `model` is optional."""
 
     query: Part
     documents: list[Part] = Field(min_length=1)
@@ -45,7 +45,7 @@ class RerankBody(BaseModel, frozen=True):
 
 
 class HostedRerankBody(RerankBody, frozen=True):
-    """A request as the hosted API takes it: with a model."""
+    """A request to the hosted API, which requires a model."""
 
     model: str = Field()
 
@@ -57,8 +57,8 @@ async def read_body(request: Request) -> bytes:
     """Return the body of `request`.
 
     Raises:
-        RefusedError: 413, it is too large.
-        ClientDisconnect: The client has gone before its end.
+        RefusedError: 413, the body is too large.
+        ClientDisconnect: The client disconnected before the end of the body.
     """
     content, expected = bytearray(), int(request.headers.get("content-length", 0))
     async with aclosing(request.stream()) as parts:
@@ -71,10 +71,10 @@ async def read_body(request: Request) -> bytes:
 
 
 def parse_body(schema: type[BodyT], content_type: str, content: bytes) -> BodyT:
-    """The request in `content`.
+    """Return the request in `content`.
 
     Raises:
-        RefusedError: 422 when it breaks the schema or is not JSON, 400 when it cannot be decoded at all.
+        RefusedError: 422 if it violates the schema or is not JSON, 400 if it cannot be decoded at all.
     """
     if not content:
         raise invalid([FieldError(field="body", message="Field required", type="missing", input=None)])
@@ -103,7 +103,7 @@ def _decode(content_type: str, content: bytes) -> Any:
     except json.JSONDecodeError as error:
         where = f"body -> {error.pos}"
         raise invalid([FieldError(field=where, message="JSON decode error", type="json_invalid", input={})]) from None
-    except (ValueError, RecursionError):  # not UTF-8, an endless integer, or nested beyond measure
+    except (ValueError, RecursionError):  # not UTF-8, an integer with too many digits, or nested too deeply
         raise unreadable() from None
 
 

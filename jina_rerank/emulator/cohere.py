@@ -1,4 +1,4 @@
-"""`POST /v2/rerank` of the on-prem container: the same rankings with Cohere's request, answer and error bodies."""
+"""`POST /v2/rerank` of the on-prem container: the same rankings with Cohere's request, response and error bodies."""
 
 from uuid import uuid4
 
@@ -9,7 +9,7 @@ from .envelopes import RefusedError, request_id
 
 
 class CohereBody(BaseModel, frozen=True):
-    """A request in Cohere's form: texts alone, and documents are never echoed."""
+    """A request in Cohere's format: texts only, and documents are never echoed."""
 
     model: str | None = None
     query: str
@@ -19,10 +19,10 @@ class CohereBody(BaseModel, frozen=True):
 
 
 def parse(content_type: str, content: bytes) -> RerankBody:
-    """Return the request in `content`, as a request in Jina's form.
+    """Return the request in `content`, converted to Jina's format.
 
     Raises:
-        RefusedError: As `parse_body`.
+        RefusedError: As for `parse_body`.
     """
     body = parse_body(CohereBody, content_type, content)
     return RerankBody.model_construct(
@@ -36,7 +36,7 @@ def parse(content_type: str, content: bytes) -> RerankBody:
 
 
 def render(answer: dict[str, object], tokens: int) -> dict[str, object]:
-    """Return Jina's answer in Cohere's form."""
+    """Return Jina's response body in Cohere's format."""
     billed = {"input_tokens": tokens, "output_tokens": 0}
     return {
         "id": str(uuid4()),
@@ -52,7 +52,7 @@ def render(answer: dict[str, object], tokens: int) -> dict[str, object]:
 
 
 def refusal(refused: RefusedError) -> RefusedError:
-    """Return Jina's refusal in Cohere's form, which has one for every status; a gateway's page stays one."""
+    """Return Jina's error in Cohere's format, which is the same for every status; HTML pages stay unchanged."""
     if isinstance(refused.body, str):
         return refused
     error = RefusedError(refused.status, {"message": refused.message, "id": request_id()}, refused.code)

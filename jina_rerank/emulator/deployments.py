@@ -1,4 +1,4 @@
-"""The two servers that the emulator plays; they differ in who may ask, and for which model."""
+"""The two servers that the emulator imitates; they differ in authentication and models."""
 
 import re
 from hashlib import sha256
@@ -18,8 +18,8 @@ from .envelopes import (
 )
 
 _KEY: Final = re.compile(r"jina_\S+")
-_DIGEST: Final = 12  # hexadecimal digits: enough to tell keys apart
-_EVERYBODY: Final = "everybody"  # the account of all who send no key
+_DIGEST_LENGTH: Final = 12  # hexadecimal digits, enough to distinguish keys
+_SHARED_ACCOUNT: Final = "everybody"  # the account of requests without a key
 
 _OTHER_IMAGES: Final = frozenset(
     [
@@ -45,18 +45,18 @@ _OTHER_IMAGES: Final = frozenset(
         "reader-lm-0.5b",
     ]
 )
-"""Models of jina-on-prem (commit c9fde81) that are no rerankers; its rerankers are those of the catalogue."""
+"""The models of jina-on-prem (commit c9fde81) other than rerankers; its rerankers are those of the catalogue."""
 
 
 class Deployment(Protocol):
-    """What the hosted API and the on-prem container do not have in common."""
+    """The differences between the hosted API and the on-prem container."""
 
     schema: type[RerankBody]
     takes_any_image: bool
-    """Whether models that read no images accept them all the same."""
+    """Whether text-only models accept images too."""
 
     def authenticate(self, authorization: str | None, /) -> str:
-        """Let the caller in, and name the account: requests of one account share its limits.
+        """Check the key and return the name of its account, whose requests share its limits.
 
         Raises:
             RefusedError: 401.
@@ -64,27 +64,24 @@ class Deployment(Protocol):
         ...
 
     def model(self, name: str | None) -> Model:
-        """The model to score with.
+        """Return the model to score with.
 
         Raises:
-            RefusedError: 400 when it is not served here.
+            RefusedError: 400, this server does not serve the model.
         """
         ...
 
     def models(self) -> tuple[Model, ...]:
-        """All models served here."""
+        """Return all models of this server."""
         ...
 
     def unrouted(self, status: int, detail: str) -> RefusedError:
-        """The refusal of an unknown path, or of a method that a path does not have."""
+        """Return the error for an unknown path, or for a method that a path does not support."""
         ...
 
 
 class Hosted:
-    """api.jina.ai: a key is required, unless it is said otherwise, and the caller names one of all models.
-
-    Any key that could be one of Jina's is good.
-    """
+    """api.jina.ai: requires the name of a model and, by default, a key. Any key of the form of Jina's is accepted."""
 
     schema: type[RerankBody] = HostedRerankBody
     takes_any_image: bool = False
@@ -93,7 +90,7 @@ class Hosted:
         self._key_required = key_required
 
     def authenticate(self, authorization: str | None) -> str:
-        """Ask for `Bearer jina_...`; the key itself is never repeated or kept: a digest stands for it."""
+        """Require `Bearer jina_...`; return a digest of the key, which itself is never echoed or stored."""
         scheme, _, token = (authorization or "").partition(" ")
         if self._key_required:
             if not authorization:
@@ -103,11 +100,11 @@ class Hosted:
             if not _KEY.fullmatch(token):
                 raise wrong_key()
         elif not token:
-            return _EVERYBODY
-        return sha256(token.encode()).hexdigest()[:_DIGEST]
+            return _SHARED_ACCOUNT
+        return sha256(token.encode()).hexdigest()[:_DIGEST_LENGTH]
 
     def model(self, name: str | None) -> Model:
-        """Any model of the catalogue, with or without its prefix."""
+        """Return the model of the catalogue, named with or without its prefix."""
         name = name or ""
         model = find_model(name)
         if model is None:
@@ -115,11 +112,11 @@ class Hosted:
         return model
 
     def models(self) -> tuple[Model, ...]:
-        """The whole catalogue."""
+        """Return the whole catalogue."""
         return models()
 
     def unrouted(self, status: int, detail: str) -> RefusedError:
-        """In the words of Jina's gateway."""
+        """Return the error of Jina's gateway."""
         return flat(status, "Invalid endpoint" if status == 404 else detail)
 
 
@@ -133,11 +130,11 @@ class OnPrem:
         self._served = served
 
     def authenticate(self, _: str | None, /) -> str:
-        """Let everybody in, on one account."""
-        return _EVERYBODY
+        """Accept every request, on one shared account."""
+        return _SHARED_ACCOUNT
 
     def model(self, name: str | None) -> Model:
-        """The served model, unless another one is asked for."""
+        """Return the served model, unless the request names another one."""
         short = (name or "").rpartition("/")[2]
         if not name or short == self._served.name:
             return self._served
@@ -145,15 +142,15 @@ class OnPrem:
         raise model_not_served(name, self._served.name, shipped=shipped)
 
     def models(self) -> tuple[Model, ...]:
-        """The served model alone."""
+        """Return the served model only."""
         return (self._served,)
 
     def unrouted(self, status: int, detail: str) -> RefusedError:
-        """In FastAPI's words."""
+        """Return FastAPI's error."""
         return unrouted(status, detail)
 
     def health(self) -> dict[str, object]:
-        """The answer of `GET /health`, of a container without a license key."""
+        """Return the body of `GET /health`, as from a container without a license key."""
         return {
             "status": "ok",
             "model": self._served.name,
@@ -168,7 +165,7 @@ class OnPrem:
 
 
 def deployment_for(serving: str | None, *, key_required: bool) -> Deployment:
-    """The hosted API for None, else the container that serves this model.
+    """Return the hosted API for None, otherwise the container that serves this model.
 
     Raises:
         ValueError: The catalogue does not list the model.

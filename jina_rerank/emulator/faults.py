@@ -1,7 +1,7 @@
-"""What goes wrong on purpose: with some probability, or for the one request that asks for it.
+"""Fault injection: with some probability, or for a single request that asks for a fault in a header.
 
-A fault is written `kind[:probability[:seconds]]`: `503`, `429:0.1`, `429:0.1:5s`, `slow:0.05:2s`. One text serves
-`create_app`, the command line and the request header alike.
+A fault is written `kind[:probability[:seconds]]`: `503`, `429:0.1`, `429:0.1:5s`, `slow:0.05:2s`. The syntax is the
+same in `create_app`, on the command line and in the request header.
 """
 
 import re
@@ -22,7 +22,7 @@ FAULT_HEADER: Final = "x-jina-emulator-fault"
 """The request header that asks for a fault."""
 
 HANG_UP: Final = "jina_rerank.emulator.hang_up"
-"""The ASGI extension by which a server lets the app end its connection: `hang_up(reset: bool)`."""
+"""The ASGI extension with which the app closes its connection: `hang_up(reset: bool)`."""
 
 _PROBABILITY: Final = re.compile(r"0|1|[01]?\.[0-9]{1,9}")
 _SECONDS: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)s?")
@@ -30,51 +30,53 @@ _SECONDS: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)s?")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind of fault, how often it strikes, and the seconds that go with it."""
+    """A kind of fault, its probability, and its seconds."""
 
     kind: str
     probability: float = 1.0
     seconds: float | None = None
-    """How long `slow` waits; the Retry-After of a refusal."""
+    """The delay of `slow`, or the Retry-After of an error."""
 
     def refuse(self) -> None:
-        """Raise the refusal, if the fault is one.
+        """Raise the fault's error, if it is an error response.
 
         Raises:
-            RefusedError: The fault is a refusal.
+            RefusedError: The fault is an error response.
         """
-        if make := REFUSALS.get(self.kind):
-            refused = make()
+        if create_error := REFUSALS.get(self.kind):
+            refused = create_error()
             if self.seconds is not None:
                 refused.headers = {"retry-after": f"{self.seconds:g}"}
             raise refused
 
     async def spoil(self, response: Response, request: Request) -> Response:
-        """What becomes of a good `response`."""
-        play = _SPOILERS.get(self.kind)
-        return await play(self, response, request) if play else response
+        """Return what to send instead of a good `response`."""
+        apply = _SPOILERS.get(self.kind)
+        return await apply(self, response, request) if apply else response
 
 
 class Faults:
-    """Decides which request meets which fault, at most one; the same each time for the same seed."""
+    """A random choice of at most one fault for each request, reproducible by its seed."""
 
     def __init__(self, specifications: Sequence[str], seed: int) -> None:
         if isinstance(specifications, str):
-            raise ValueError("faults must be a list, like ['503:0.1']")  # noqa: TRY004  # as all bad options
+            raise ValueError("faults must be a list, like ['503:0.1']")  # noqa: TRY004  # as for all invalid options
         self._faults = [parse_fault(specification) for specification in specifications]
         total = sum(fault.probability for fault in self._faults)
         if total > 1 + 1e-9:  # ten times 0.1 is a little more than 1
-            raise ValueError(f"the probabilities of the faults add up to {total:g}: at most 1, for a request meets one")
+            raise ValueError(
+                f"the probabilities of the faults add up to {total:g}: at most 1, since a request gets one"
+            )
         self._random = Random(seed)
 
-    def draw(self, asked: str | None) -> Fault | None:
-        """The fault of the next request; `asked` is its header.
+    def draw(self, header: str | None) -> Fault | None:
+        """Return the fault of the next request, which a header may choose.
 
         Raises:
-            RefusedError: 400, the header is no fault.
+            RefusedError: 400, the header is not a valid fault.
         """
         try:
-            faults = [parse_fault(asked)] if asked else self._faults
+            faults = [parse_fault(header)] if header else self._faults
         except ValueError as error:
             raise flat(400, f"{FAULT_HEADER}: {error}") from None
         number = self._random.random()
@@ -86,16 +88,16 @@ class Faults:
 
 
 def parse_fault(text: str) -> Fault:
-    """The fault that `text` describes.
+    """Return the fault that `text` describes.
 
     Raises:
-        ValueError: It breaks a rule, which the message names.
+        ValueError: The text is invalid; the message says why.
     """
     kind, *rest = text.strip().split(":")
     if len(rest) > 2:
         raise ValueError(f"fault {text!r}: must be kind[:probability[:seconds]], like slow:0.05:2s")
     if kind not in REFUSALS and kind not in _SPOILERS:
-        raise ValueError(f"fault {text!r}: no such kind; there are {', '.join([*REFUSALS, *_SPOILERS])}")
+        raise ValueError(f"fault {text!r}: no such kind; choose one of {', '.join([*REFUSALS, *_SPOILERS])}")
     probability = rest[0] if rest else "1"
     if not _PROBABILITY.fullmatch(probability) or float(probability) > 1:
         raise ValueError(f"fault {text!r}: the probability must be a number from 0 to 1, like 0.05")
@@ -153,7 +155,7 @@ _SPOILERS: Final[Mapping[str, Callable[[Fault, Response, Request], Awaitable[Res
 
 
 class _BrokenOff(Response):
-    """Half a response and then the end of the connection; no response at all and a TCP reset, with `reset`."""
+    """Half a response and then a closed connection; with `reset`, no response and a TCP reset."""
 
     def __init__(self, whole: Response, *, reset: bool) -> None:
         super().__init__(whole.body, whole.status_code, dict(whole.headers))
@@ -168,8 +170,8 @@ class _BrokenOff(Response):
         if hang_up:
             hang_up(reset=self._reset)
             await _until_disconnected(receive)
-        # Without a socket there is nothing to close. What is raised reaches httpx.ASGITransport's caller as it is,
-        # so it is what httpx raises for the like on a socket.
+        # Without a socket there is nothing to close. httpx.ASGITransport passes exceptions on to its caller unchanged,
+        # so raise what httpx raises for the same event on a socket.
         elif self._reset:
             raise httpx.ReadError("connection reset by the emulator")
         else:

@@ -1,4 +1,4 @@
-"""How long the emulator takes for an answer: always as long, or spread as the percentiles of a dashboard tell."""
+"""The emulator's latency: constant, or distributed by percentiles, as on a dashboard."""
 
 import math
 from bisect import bisect_right
@@ -7,15 +7,15 @@ from random import Random
 
 
 class Latency:
-    """The seconds of one answer after another, the same each time for the same seed.
+    """A sequence of latencies in seconds, reproducible by its seed.
 
     Args:
-        latency: Seconds, or seconds by percentile: `{50: 0.12, 95: 0.4, 99: 1.2}`. Between two percentiles lies a
-            straight line; below the first and above the last it is as long as at these.
-        seed: Decides which answer takes how long.
+        latency: Seconds, or seconds by percentile: `{50: 0.12, 95: 0.4, 99: 1.2}`, with linear interpolation between
+            percentiles, and constant below the first and above the last.
+        seed: The seed of the random latencies.
 
     Raises:
-        ValueError: They are no finite seconds, no percentiles, or fall where the percentile grows.
+        ValueError: A number is not finite or not a percentile, or a higher percentile has a lower latency.
     """
 
     def __init__(self, latency: float | Mapping[float, float], seed: int) -> None:
@@ -28,11 +28,11 @@ class Latency:
             raise ValueError("latency: percentiles must be numbers from 0 to 100, like {50: 0.12, 99: 1.2}")
         if self._seconds != sorted(self._seconds):
             raise ValueError("latency: a higher percentile cannot be quicker than a lower one")
-        # Not the numbers of the faults: else a fault of low probability would strike the quickest answers alone.
+        # Independent of the faults' random numbers; otherwise a rare fault would hit only the fastest responses.
         self._random = Random(f"latency {seed}")
 
     def draw(self) -> float:
-        """The seconds of the next answer."""
+        """Return the seconds of the next response."""
         at = 100 * self._random.random()
         above = bisect_right(self._percentiles, at)
         if above in (0, len(self._percentiles)):
@@ -42,10 +42,10 @@ class Latency:
 
 
 def parse_latency(text: str) -> float | dict[float, float]:
-    """What `text` says: `0.2`, or `50:0.12,95:0.4,99:1.2`.
+    """Parse `0.2` or `50:0.12,95:0.4,99:1.2`.
 
     Raises:
-        ValueError: It says neither.
+        ValueError: The text has neither form.
     """
     try:
         if ":" not in text:

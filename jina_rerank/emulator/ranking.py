@@ -1,4 +1,4 @@
-"""From a request that is valid to the answer: pure, but for what the scorer does."""
+"""From a valid request to the response body. No I/O, except in the scorer."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from .scorers import Scorer
 
 
 def refuse_unsupported(body: RerankBody, model: Model) -> None:
-    """Refuse what the schema allows and the model cannot do.
+    """Reject requests that the schema allows but the model does not support.
 
     Raises:
         RefusedError: 400.
@@ -27,7 +27,7 @@ def refuse_unsupported(body: RerankBody, model: Model) -> None:
 
 
 def refuse_images(body: RerankBody) -> None:
-    """Refuse images as the hosted API does, whose description knows only texts for most models; the words are a guess.
+    """Reject images like the hosted API, whose description has only texts for most models; the error text is a guess.
 
     Raises:
         RefusedError: 422, with the field of each image.
@@ -44,19 +44,19 @@ def refuse_images(body: RerankBody) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A request as a model reads it: documents cut to `max_doc_length` or the model's own limit, and all tokens."""
+    """The texts that a model reads: documents truncated to `max_doc_length` or the model's limit, and all tokens."""
 
     query: str
     documents: Sequence[str]
     total_tokens: int
-    """Each text counts once, and only as far as the model reads it: so Jina's on-prem server counts."""
+    """Each text counts once, and only the part that the model reads, as on Jina's on-prem server."""
 
 
 def read(scorer: Scorer, body: RerankBody, model: Model) -> Reading:
-    """What `model` reads of `body`.
+    """Return the texts of `body` that `model` reads.
 
     Raises:
-        RefusedError: 400, a text is over the model's context and the request forbids to cut it.
+        RefusedError: 400, a text exceeds the model's context and the request forbids truncation.
         Exception: Whatever the scorer raises.
     """
     query = _text(body.query, model)
@@ -74,7 +74,7 @@ def read(scorer: Scorer, body: RerankBody, model: Model) -> Reading:
 
 
 def rank(given: Iterable[float], count: int, body: RerankBody) -> list[tuple[int, float]]:
-    """Return indices and scores of the best of `count` documents, of the scores that a scorer has given.
+    """Return the indices and scores of the best of `count` documents, from a scorer's scores.
 
     Raises:
         ValueError: The scores are not `count` finite numbers.
@@ -92,7 +92,7 @@ def answer(
     body: RerankBody,
     model: Model,
 ) -> dict[str, object]:
-    """Return the answer to `body`; `embeddings` are those of the ranked documents, if it asks for them."""
+    """Return the response body for `body`; `embeddings` are those of the ranked documents, if requested."""
     results = [_result(index, score, body, model) for index, score in ranking]
     if body.return_embeddings:
         results = [result | {"embedding": vector} for result, vector in zip(results, embeddings, strict=True)]
@@ -101,7 +101,7 @@ def answer(
 
 
 def _result(index: int, score: float, body: RerankBody, model: Model) -> dict[str, object]:
-    """One result; `document` is left out, never null, when it is not wanted (measured on the hosted API)."""
+    """Return one result; an unrequested `document` is omitted, not null (measured on the hosted API)."""
     result: dict[str, object] = {"index": index, "relevance_score": score}
     if body.return_documents:
         result["document"] = _echo(body.documents[index], model)
@@ -109,9 +109,9 @@ def _result(index: int, score: float, body: RerankBody, model: Model) -> dict[st
 
 
 def _echo(document: Part, model: Model) -> object:
-    """The document as the model's family repeats it: pointwise as it came, listwise always as an object.
+    """Return the document as the model echoes it: pointwise models unchanged, listwise ones always as an object.
 
-    Measured on the hosted API; of an image a listwise model repeats an empty text (on-prem server).
+    Measured on the hosted API; for an image a listwise model echoes an empty text (on-prem server).
     """
     if model.scoring == "pointwise":
         return document
@@ -119,7 +119,7 @@ def _echo(document: Part, model: Model) -> object:
 
 
 def _text(part: Part, model: Model) -> str:
-    """What there is to read: the text, or the words in an image's URL when the model reads images."""
+    """Return the text to score: the text itself, or the words in an image's URL if the model reads images."""
     if isinstance(part, str):
         return part
     if "text" in part or not model.images:
@@ -128,7 +128,7 @@ def _text(part: Part, model: Model) -> str:
 
 
 def _words_of_url(image: str) -> str:
-    """`red running shoe` for `https://host/a/red-running_shoe.png`; nothing for base64."""
+    """Return `red running shoe` for `https://host/a/red-running_shoe.png`, and an empty text for base64."""
     if not re.match(r"https?://", image, re.IGNORECASE):
         return ""
     path = image.partition("#")[0].partition("?")[0].partition("//")[2]
@@ -137,7 +137,7 @@ def _words_of_url(image: str) -> str:
 
 
 def _checked(given: Iterable[float], count: int) -> list[float]:
-    """The scores with the 8 decimals that the hosted API gives, and no minus before a zero."""
+    """Return the scores with 8 decimals, like the hosted API, and without negative zeros."""
     scores = [float(score) for score in given]
     if len(scores) != count:
         raise ValueError(f"a scorer must give one number for each document: it gave {len(scores)} for {count}")

@@ -1,7 +1,7 @@
 """Forty claims of SciFact with their candidates and judgments: real data for demos and tests.
 
-Of each claim there are the first 20 abstracts that BM25 finds, in its order, and every relevant abstract is among
-them. Sources and licences are told in data/NOTICE.md.
+The candidates of each claim are the first 20 abstracts by BM25, in its order, and include every relevant abstract.
+data/NOTICE.md names sources and licences.
 """
 
 import gzip
@@ -24,7 +24,7 @@ class Abstract:
 
     @property
     def passage(self) -> str:
-        """Title and text: what BM25 read, and what to rerank."""
+        """Title and text: the input of BM25, and the text to rerank."""
         return f"{self.title} {self.text}"
 
 
@@ -37,12 +37,12 @@ class Claim:
     candidates: tuple[Abstract, ...]
     """In BM25's order, best first."""
     relevance: Mapping[str, int]
-    """The judgment by id of the abstract; those not listed are not relevant."""
+    """Relevance judgments by the id of the abstract; unlisted abstracts are not relevant."""
 
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """All forty claims."""
+    """Return all forty claims."""
     packed = resources.files("jina_rerank.emulator").joinpath("data/scifact-mini.jsonl.gz").read_bytes()
     lines: list[dict[str, Any]] = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
     abstracts = {

@@ -1,4 +1,4 @@
-"""The emulator on a socket, in a thread of its own: beside a test, or with the command line waiting for it."""
+"""The emulator as an HTTP server in a background thread, for tests and the command line."""
 
 import asyncio
 import contextlib
@@ -21,15 +21,15 @@ from .faults import HANG_UP
 
 _START_TIMEOUT: Final = 10.0
 _STOP_TIMEOUT: Final = 10.0
-_TICK: Final = 1.0  # Windows sees Ctrl-C only between two waits
+_JOIN_INTERVAL: Final = 1.0  # Windows handles Ctrl-C only between two waits
 _RECEIVE_TIMEOUT: Final = 30.0
 
 
 class Server:
-    """A running emulator; leave the `with` block or call `close()` to end it."""
+    """A running emulator; leave the `with` block or call `close()` to stop it."""
 
     url: str
-    """`http://host:port`, without a path: what a client takes as `base_url`."""
+    """`http://host:port`, without a path: the `base_url` for a client."""
 
     def __init__(self, app: ASGIApp, host: str, port: int, *, receive_timeout: float = _RECEIVE_TIMEOUT) -> None:
         listener = _listen(host, port)
@@ -37,7 +37,7 @@ class Server:
         ready = threading.Event()
         self._uvicorn = _Uvicorn(app, ready.set, receive_timeout)
         self._failure: BaseException | None = None
-        # A daemon, so that a server nobody closed does not keep the interpreter from ending.
+        # A daemon, so that an unclosed server does not prevent the interpreter from exiting.
         self._thread = threading.Thread(
             target=self._run, args=(listener, ready), name="jina-rerank-emulator", daemon=True
         )
@@ -55,28 +55,28 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        """Stop serving at once: requests in flight see their connection close. Closing twice is fine.
+        """Stop serving immediately; the connections of requests in flight are closed. Idempotent.
 
-        A scorer at work in a worker thread cannot be stopped; that thread ends when its scores are done.
+        A scorer running in a worker thread cannot be cancelled; the thread ends when its scores are done.
         """
         self._uvicorn.should_exit = True
         self._thread.join(_STOP_TIMEOUT)
 
     def wait(self) -> None:
-        """Return when it has been closed; Ctrl-C interrupts the waiting.
+        """Block until the server is closed; Ctrl-C interrupts it.
 
         Raises:
-            RuntimeError: It ended by itself.
+            RuntimeError: The server failed.
         """
         while self._thread.is_alive():
-            self._thread.join(_TICK)
+            self._thread.join(_JOIN_INTERVAL)
         if self._failure:
             raise RuntimeError("the emulator failed") from self._failure
 
     def _run(self, listener: socket.socket, ready: threading.Event) -> None:
         try:
             with listener:
-                anyio.run(self._uvicorn.serve, [listener])  # loads anyio's back end now, not in the first request
+                anyio.run(self._uvicorn.serve, [listener])  # anyio loads its backend now, not in the first request
         except BaseException as error:  # noqa: BLE001  (uvicorn reports a failed start with SystemExit)
             self._failure = error
         finally:
@@ -90,21 +90,21 @@ def serve(
     receive_timeout: float = _RECEIVE_TIMEOUT,
     **options: Unpack[AppOptions],
 ) -> Server:
-    """Start the emulator in a thread of its own and return once it answers.
+    """Start the emulator in a background thread and return once it accepts requests.
 
     with serve() as server:
         httpx.post(f"{server.url}/v1/rerank", ...)
 
     Args:
         host: The address to listen on.
-        port: The port; 0 takes a free one.
-        receive_timeout: Seconds in which a request must arrive whole; then its connection is closed.
+        port: The port; 0 picks a free one.
+        receive_timeout: Seconds within which a request must arrive completely, or else its connection is closed.
         options: Those of `create_app`.
 
     Raises:
-        OSError: The address is taken or not this machine's.
+        OSError: The address is in use or does not belong to this machine.
         RuntimeError: The server did not start within 10 seconds.
-        ValueError: As `create_app`.
+        ValueError: As for `create_app`.
     """
     return Server(create_app(**options), host, port, receive_timeout=receive_timeout)
 
@@ -116,17 +116,17 @@ def run(
     on_ready: Callable[[str], None] | None = None,
     **options: Unpack[AppOptions],
 ) -> None:
-    """Serve in the foreground until Ctrl-C, and return then; SIGTERM ends the process as usual.
+    """Serve in the foreground and return on Ctrl-C; SIGTERM ends the process as usual.
 
-    It prints nothing; `on_ready` is called with the URL once the emulator answers. Requests in flight when it
-    ends see their connection close. Host, port and options are those of `serve`.
+    Prints nothing, but calls `on_ready` with the URL once the emulator accepts requests. The connections of requests in
+    flight are closed at the end. Host, port and options are those of `serve`.
 
     Raises:
-        OSError: The address is taken or not this machine's.
+        OSError: The address is in use or does not belong to this machine.
         RuntimeError: The server did not start within 10 seconds, or failed.
-        ValueError: As `create_app`.
+        ValueError: As for `create_app`.
     """
-    # In a thread of its own here too: what a scorer computes in worker threads of the main one would delay the exit.
+    # Also in a background thread: worker threads of an event loop in the main thread would delay the exit.
     with contextlib.suppress(KeyboardInterrupt), Server(create_app(**options), host, port) as server:
         if on_ready:
             on_ready(server.url)
@@ -134,7 +134,7 @@ def run(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that queues connections already, so that a client may come before the event loop does."""
+    """Return a listening socket, which queues connections until the event loop accepts them."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=2048)
 
@@ -145,13 +145,13 @@ def _url(listener: socket.socket) -> str:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn that tells when it is ready and, when it ends, waits for nobody."""
+    """A uvicorn server with a callback when it is ready, and without a graceful shutdown."""
 
     def __init__(self, app: ASGIApp, on_ready: Callable[[], object], receive_timeout: float) -> None:
-        # The plain event loop and h11: the same server wherever the tests run. Handlers are left to the program.
+        # The standard event loop and h11, so that tests run the same server everywhere; log handlers stay unchanged.
         config = uvicorn.Config(
             app,
-            # uvicorn calls it, and looks at nothing else of a class.
+            # uvicorn only calls it, and uses no other attribute of the class.
             http=cast("type[asyncio.Protocol]", partial(_Protocol, receive_timeout=receive_timeout)),
             ws="none",
             lifespan="off",
@@ -177,7 +177,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 on one connection, which the app may end, and which ends if a request does not arrive whole."""
+    """HTTP/1.1 on one connection, which the app can close, and which times out while it waits for a request."""
 
     def __init__(self, *, receive_timeout: float, **options: Any) -> None:
         super().__init__(**options)
@@ -186,8 +186,8 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = cast(asyncio.Transport, transport)
-        # asyncio sets it only on sockets that name their protocol, which `socket.create_server` leaves at 0. Without it
-        # the body of an answer waits for the acknowledgement of its headers, which clients delay by 40 ms.
+        # asyncio sets it only on sockets with an explicit protocol number, which `socket.create_server` leaves at 0.
+        # Without it a response body waits for the acknowledgement of its headers, which clients delay by 40 ms.
         connection.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(connection)
         self.app = _on_connection(self.app, connection)
@@ -202,7 +202,7 @@ class _Protocol(H11Protocol):
         self._stop_watching()
 
     def _watch(self) -> None:
-        """Let the timer run while a request is expected, or has arrived in part."""
+        """Run the timer only while a request is expected or partly received."""
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._stop_watching()
         elif self._receive_timer is None:
@@ -215,21 +215,21 @@ class _Protocol(H11Protocol):
 
 
 def _on_connection(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
-    """The app on one connection, with the extension HANG_UP."""
+    """Return the app for one connection, with the extension HANG_UP."""
 
     def hang_up(*, reset: bool) -> None:
-        if transport.is_closing():  # the client has hung up before
+        if transport.is_closing():  # the client has already disconnected
             return
         if not reset:
-            transport.close()  # when all that was written is sent
+            transport.close()  # after flushing
             return
-        # Without lingering, closing a socket is a reset.
+        # With a linger time of 0, closing a socket resets the connection.
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
 
     async def serve_request(scope: Scope, receive: Receive, send: Send) -> None:
-        # A request that the server cancels ends quietly; uvicorn would log a traceback.
+        # Suppressed, since uvicorn would log a traceback for each request cancelled at shutdown.
         with contextlib.suppress(asyncio.CancelledError):
             await app({**scope, "extensions": {**scope.get("extensions", {}), HANG_UP: hang_up}}, receive, send)
 

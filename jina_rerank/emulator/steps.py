@@ -1,6 +1,6 @@
-"""Long computations on the event loop: in steps, between which other tasks run.
+"""Long computations on the event loop, in steps between which other tasks run.
 
-A worker thread would do as well on a real clock. Under trio's MockClock time would jump ahead while it works.
+A worker thread would do as well on a real clock, but trio's MockClock would jump ahead while the thread works.
 """
 
 from collections.abc import Generator
@@ -11,14 +11,14 @@ import anyio.lowlevel
 
 _T = TypeVar("_T")
 Steps: TypeAlias = Generator[None, None, _T]
-"""A computation that yields whenever others may run."""
+"""A computation that yields wherever other tasks may run."""
 
-_SLICE: Final = 0.005
-"""Seconds for which a computation holds the event loop, if its steps are shorter than that."""
+_SLICE_SECONDS: Final = 0.005
+"""How long a computation blocks the event loop at a time, if its steps are shorter than that."""
 
 
 def finish(steps: Steps[_T]) -> _T:
-    """Return the result of `steps`, all done at once."""
+    """Return the result of `steps`, run without a pause."""
     while True:
         try:
             next(steps)
@@ -28,7 +28,7 @@ def finish(steps: Steps[_T]) -> _T:
 
 
 async def finish_in_turns(steps: Steps[_T]) -> _T:
-    """Return the result of `steps`; other tasks run every few milliseconds."""
+    """Return the result of `steps`, yielding to the event loop every few milliseconds."""
     start = perf_counter()
     while True:
         try:
@@ -36,6 +36,6 @@ async def finish_in_turns(steps: Steps[_T]) -> _T:
         except StopIteration as end:
             result: _T = end.value
             return result
-        if perf_counter() - start > _SLICE:
+        if perf_counter() - start > _SLICE_SECONDS:
             await anyio.lowlevel.checkpoint()
             start = perf_counter()

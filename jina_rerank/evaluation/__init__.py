@@ -1,4 +1,4 @@
-"""Which reranker, how many documents, and above which score: measured on your own queries.
+"""Compare rerankers on your own queries, and choose `top_n` and a score threshold.
 
 from jina_rerank import RerankClient
 from jina_rerank.evaluation import evaluate, write_report

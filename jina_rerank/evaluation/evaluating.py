@@ -1,4 +1,4 @@
-"""`evaluate`: which reranker orders a test collection best, how sure that is, what it costs, and where to cut."""
+"""`evaluate`: compares rerankers on a test collection, with confidence intervals, costs and recommended cutoffs."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from .running import ask, order_given
 from .topics import Topic
 
 ORDER_GIVEN: Final = "no rerank"
-"""The name of the contender that leaves the candidates in the order given."""
+"""The name of the contender that keeps the candidates in their original order."""
 
 
 def evaluate(
@@ -29,31 +29,30 @@ def evaluate(
     on_answer: Callable[[str], object] | None = None,
     title: str | None = None,
 ) -> Evaluation:
-    """Asks each contender to rank the candidates of each topic, and judges the rankings.
+    """Rank the candidates of each topic with each contender, and evaluate the rankings.
 
-    It blocks, in a notebook too. The contenders are asked one after the other, and their clients stay open.
+    The call blocks, also in a notebook. The contenders run one after the other, and their clients stay open.
 
     Args:
-        data: The path of a test collection, as `read_topics` takes it, or topics.
-        contenders: Clients by name. Whom each asks, and for which model, is its own. The order given, as "no rerank",
-            always competes too.
-        cutoff: How many of the first places the measures look at.
-        at_once: How many calls are made at a time. A free key of the hosted API allows two.
+        data: The path of a test collection in a format of `read_topics`, or topics.
+        contenders: Clients by name; each uses its own server and model. The original order is always a contender too,
+            named "no rerank".
+        cutoff: The rank cutoff of the measures.
+        at_once: The number of concurrent calls. A free key of the hosted API allows two.
         max_doc_length: Tokens of each document that are scored; None is the model's own limit.
-        on_answer: Called with the contender's name after each answer, in another thread.
-        title: What a report calls the data; None is the last part of the path.
+        on_answer: Called with the contender's name after each response, in another thread.
+        title: The name of the data in a report; None is the last part of the path.
 
     Raises:
-        InvalidRequestError: An argument, or the data, breaks a rule.
-        RerankError: A call failed. To leave its topic out would favour a contender, so there is no evaluation.
+        InvalidRequestError: An argument or the data is invalid.
+        RerankError: A call failed. There is no evaluation without its topic, since that would favour a contender.
     """
     topics = read_topics(data) if isinstance(data, str | os.PathLike) else tuple(data)
     _check(topics, contenders, cutoff=cutoff, at_once=at_once)
     runs = [order_given(ORDER_GIVEN, topics)]
     for name, client in contenders.items():
         report = partial(on_answer, name) if on_answer else lambda: None
-        asked = ask(name, client, topics, at_once=at_once, max_doc_length=max_doc_length, on_answer=report)
-        runs.append(asked)
+        runs.append(ask(name, client, topics, at_once=at_once, max_doc_length=max_doc_length, on_answer=report))
     if title is None:
         title = Path(data).resolve().name if isinstance(data, str | os.PathLike) else "the topics given"
     return Evaluation(title, topics, cutoff, at_once, [judge(topics, run, cutoff) for run in runs])
@@ -71,7 +70,7 @@ def _check(topics: Sequence[Topic], contenders: Mapping[str, object], **counts: 
             raise InvalidRequestError(
                 f"data: the relevance of each document is an integer; query {topic.id!r} has others"
             )
-    # What is blank is not sent.
+    # Blank documents are not sent.
     if not any(topic.is_relevant(one.id) and one.text.strip() for topic in topics for one in topic.candidates):
         raise InvalidRequestError("data: no candidate is relevant, so no order is better than another")
     if ORDER_GIVEN in contenders:

@@ -1,4 +1,4 @@
-"""How good rankings are: nDCG, MRR and recall at a cutoff, as ir_measures computes them."""
+"""The quality of rankings: nDCG, MRR and recall at a cutoff, computed with ir_measures."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -6,12 +6,12 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from .topics import Topic
 
-# Imported by name, since ir_measures claims to be typed and is not.
+# import_module, since ir_measures claims to be typed but is not.
 _ir_measures: Final[Any] = import_module("ir_measures")
 
 Measure: TypeAlias = Literal["nDCG", "MRR", "recall"]
-"""nDCG: how much of the best possible order is had, by graded relevance. MRR: one over the place of the first relevant
-document. Recall: the share of the relevant documents that is found. Each looks at the first places alone."""
+"""nDCG: the gain relative to the best possible order, by graded relevance. MRR: the reciprocal rank of the first
+relevant document. Recall: the share of the relevant documents. All consider only the ranks up to the cutoff."""
 
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
 _NAMES: Final[Mapping[Measure, str]] = {"nDCG": "nDCG", "MRR": "RR", "recall": "R"}
@@ -20,20 +20,19 @@ _NAMES: Final[Mapping[Measure, str]] = {"nDCG": "nDCG", "MRR": "RR", "recall": "
 def quality(
     topics: Sequence[Topic], orders: Sequence[Sequence[str]], cutoff: int
 ) -> Mapping[Measure, tuple[float, ...]]:
-    """How well each topic's relevant documents come first.
+    """Return the quality of a ranking of each topic.
 
     Args:
-        topics: What was asked about.
-        orders: For each topic the ids of its documents, best first. Relevant documents that are missing count as not
-            found.
-        cutoff: How many of the first places are looked at.
+        topics: The topics.
+        orders: For each topic the ids of its documents, best first. Missing relevant documents count as not found.
+        cutoff: The rank cutoff.
 
     Returns:
-        For each measure a number from 0 to 1 for each topic, in order.
+        For each measure a number from 0 to 1 per topic, in order.
     """
     measures: dict[Measure, Any] = {measure: getattr(_ir_measures, name) @ cutoff for measure, name in _NAMES.items()}
     judgments = {topic.id: {id_: int(grade) for id_, grade in topic.relevance.items()} for topic in topics}
-    # It takes scores, and sorts by them.
+    # ir_measures takes scores, and sorts by them.
     scores = {
         topic.id: {id_: -float(place) for place, id_ in enumerate(order)}
         for topic, order in zip(topics, orders, strict=True)

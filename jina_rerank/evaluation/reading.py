@@ -1,4 +1,4 @@
-"""Reading test collections, in BEIR's form or as JSON lines."""
+"""Reading test collections, in BEIR format or as JSON lines."""
 
 import os
 from collections import defaultdict
@@ -49,17 +49,17 @@ M = TypeVar("M", _Document, _Query, _Labelled)
 
 
 def read_topics(path: str | os.PathLike[str]) -> tuple[Topic, ...]:
-    """The topics of a test collection. Those without a relevant document are left out: no measure is about them.
+    """Return the topics of a test collection, without those that have no relevant document and cannot be measured.
 
-    A directory is in BEIR's form: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`),
-    `qrels.tsv` (query, document, relevance) and `candidates.tsv` (query, document, rank), which is what a first stage
-    found. Title and text of a document are ranked together.
+    A directory is in BEIR format: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`),
+    `qrels.tsv` (query, document, relevance) and `candidates.tsv` (query, document, rank), the results of a first
+    stage. Title and text of a document are ranked together.
 
-    A file has a line of JSON for each query: `id`, `query`, `documents` in a first stage's order, and `relevance`, a
-    whole number for each document. A query without an id has that of its line: "line 7". Blank lines are nothing.
+    A file has a JSON line per query: `id`, `query`, `documents` in a first stage's order, and `relevance`, an integer
+    for each document. A query without an id is named by its line: "line 7". Blank lines are ignored.
 
     Raises:
-        InvalidRequestError: A file cannot be read, or breaks a rule; the message has the file, the line and the rule.
+        InvalidRequestError: A file cannot be read, or is invalid; the message has the file, the line and the reason.
     """
     place = Path(path)
     found = _beir_topics(place) if place.is_dir() else _labelled_topics(place)
@@ -99,7 +99,7 @@ def _labelled_topics(file: Path) -> Iterator[Topic]:
 def _table(
     file: Path, queries: Mapping[str, str], value: str, *, documents: Mapping[str, Passage] | None = None
 ) -> Mapping[str, dict[str, int]]:
-    """The third column of a file by query and document; ids must be those of `queries` and, if given, `documents`."""
+    """Return the third column by query and document; ids must be in `queries` and, if given, in `documents`."""
     table: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for number, line in _lines(file):
         where = f"{file}, line {number}"
@@ -113,20 +113,20 @@ def _table(
             number_ = int(text)
         except ValueError:
             if number == 1 and query not in queries:
-                continue  # the names of the columns
+                continue  # the header
             raise InvalidRequestError(f"{where}: {value} must be an integer") from None
         if query not in queries:
             raise InvalidRequestError(f"{where}: queries.jsonl has no query {query!r}")
         if documents is not None and document not in documents:
             raise InvalidRequestError(f"{where}: corpus.jsonl has no document {document!r}")
         if document in table[query]:
-            raise InvalidRequestError(f"{where}: document {document!r} stands twice for query {query!r}")
+            raise InvalidRequestError(f"{where}: document {document!r} is duplicated for query {query!r}")
         table[query][document] = number_
     return table
 
 
 def _json_lines(file: Path, kind: type[M]) -> Iterator[tuple[int, M]]:
-    """The number of each line, and what it holds."""
+    """Yield the number and the parsed content of each line."""
     seen: set[str] = set()
     for number, line in _lines(file):
         where = f"{file}, line {number}"
@@ -137,14 +137,14 @@ def _json_lines(file: Path, kind: type[M]) -> Iterator[tuple[int, M]]:
             name = ".".join(map(str, first["loc"]))
             raise InvalidRequestError(f"{where}: {name + ': ' if name else ''}{first['msg']}") from None
         if read.id in seen:
-            raise InvalidRequestError(f"{where}: the id {read.id!r} stands on an earlier line too")
+            raise InvalidRequestError(f"{where}: the id {read.id!r} is a duplicate of one on an earlier line")
         if read.id is not None:
             seen.add(read.id)
         yield number, read
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
+    """Yield the lines that are not blank, with their numbers from 1."""
     try:
         with file.open(encoding="utf-8-sig", newline="\n") as opened:
             for number, line in enumerate(opened, 1):

@@ -6,14 +6,15 @@ from typing import Final
 from .quality import MEASURES
 from .results import ContenderResult, Evaluation
 from .statistics import Estimate
-from .thresholds import KEPT, Threshold, scored, thresholds
+from .thresholds import KEPT_RECALL, Threshold, scored, thresholds
 
 UNKNOWN: Final = "\N{EN DASH}"
-"""What stands in a table for a number that is not known, or means nothing."""
+"""The table cell for a number that is unknown or meaningless."""
 
-_FEW: Final = 15
-"""Queries, below which intervals are too narrow. Of the 40 claims of `sample`, in BM25's order, 1,000 random choices of
-3, 5, 10 and 15 had an interval with the mean nDCG of all in 70, 83, 90 and 94 % of the cases."""
+_MIN_QUERIES: Final = 15
+"""The number of queries below which intervals are too narrow. For 1,000 random samples of 3, 5, 10 and 15 of the 40
+claims of `sample`, in BM25's order, the interval contained the mean nDCG of all claims in 70, 83, 90 and 94 % of the
+cases."""
 
 _METHOD: Final = (
     "## How this was computed",
@@ -26,11 +27,11 @@ _METHOD: Final = (
 
 
 def report(evaluation: Evaluation, plots: Mapping[str, str] | None = None) -> str:
-    """The report as Markdown.
+    """Return the report as Markdown.
 
     Args:
-        evaluation: What was found out.
-        plots: The files of plots to show, relative to the report's place, by title.
+        evaluation: The results.
+        plots: The files of plots to show, relative to the report's directory, by title.
     """
     sections = (_summary, _quality, _comparisons, _costs, _cuts)
     lines = [f"# Rerankers on {_escaped(evaluation.data)}", ""]
@@ -49,8 +50,8 @@ def _summary(evaluation: Evaluation) -> Iterator[str]:
     yield f"- {_queries(evaluation)}, and {sum(topic.relevant for topic in topics)} relevant documents."
     yield f"  {found} of these are among the candidates; no reranker finds the others."
     yield f"- Highest nDCG@{evaluation.cutoff}: **{_escaped(best.label)}**, {_interval(best.estimate('nDCG'))}."
-    if len(topics) < _FEW:
-        yield f"  These are few queries: with fewer than {_FEW} the intervals are narrower than the doubt is."
+    if len(topics) < _MIN_QUERIES:
+        yield f"  With fewer than {_MIN_QUERIES} queries, the intervals are too narrow to trust."
     if evaluation.rivals:
         rivals = " and ".join(_escaped(labels[name]) for name in evaluation.rivals)
         yield f"  What sets it apart from {rivals} may be chance."
@@ -124,7 +125,7 @@ def _costs(evaluation: Evaluation) -> Iterator[str]:
 def _cuts(evaluation: Evaluation) -> Iterator[str]:
     yield "## How many to keep"
     yield ""
-    yield f"The smallest `top_n` that keeps {KEPT * 100:.0f} % of the recall of the whole list."
+    yield f"The smallest `top_n` that keeps {KEPT_RECALL * 100:.0f} % of the recall of the whole list."
     yield ""
     yield from table(
         ["contender", "top_n", "recall", "recall of the whole list", "its length"],
@@ -172,7 +173,7 @@ def _thresholds(evaluation: Evaluation, result: ContenderResult, best: Threshold
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table in Markdown: the first column to the left, the others to the right."""
+    """Yield the lines of a Markdown table: the first column left-aligned, the others right-aligned."""
     yield _row(header)
     yield _row(["---", *["---:"] * (len(header) - 1)])
     for row in rows:
@@ -184,7 +185,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that is no markup, on one line."""
+    """Return the text with Markdown escaped, on one line."""
     for letter in "\\`*_[]<>|#":
         text = text.replace(letter, "\\" + letter)
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The results of an evaluation: one for each contender, and how they compare."""
+"""The results of an evaluation: one for each contender, and their comparisons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from .thresholds import Threshold, TopN, best_threshold, best_top_n, held_out, s
 from .topics import Topic
 
 _PERCENTILES: Final = (50, 95, 99)
-_SIGNIFICANT: Final = 0.05
+_SIGNIFICANCE_LEVEL: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +24,19 @@ class Comparison:
     first: str
     second: str
     difference: Estimate
-    """How much more the second has."""
+    """The second's mean minus the first's."""
     p_value: float
-    """Of the paired randomisation test, two-sided, corrected by Holm's method for the number of comparisons."""
+    """The p-value of the paired randomisation test, two-sided, corrected by Holm's method for multiple comparisons."""
 
     @property
     def significant(self) -> bool:
-        """Whether chance alone would make such a difference in fewer than 5 % of the cases."""
-        return self.p_value < _SIGNIFICANT
+        """Whether the p-value is below 5 %."""
+        return self.p_value < _SIGNIFICANCE_LEVEL
 
 
 @dataclass(frozen=True, slots=True)
 class ContenderResult:
-    """What one contender has reached."""
+    """The results of one contender."""
 
     run: Run
     quality: Mapping[Measure, Sequence[float]]
@@ -44,13 +44,13 @@ class ContenderResult:
     top_n: TopN
     """The recommended `top_n`."""
     threshold: Threshold | None
-    """The recommended threshold of scores: that of the highest F1. None for the order given, which has no scores."""
+    """The recommended score threshold, with the highest F1. None for the original order, which has no scores."""
     held_out: Threshold | None
-    """What such thresholds keep of topics that did not choose them; None where there are too few to tell."""
+    """The results of such thresholds on topics that were not used to choose them; None with too few topics."""
 
     @property
     def name(self) -> str:
-        """The contender's."""
+        """The contender's name."""
         return self.run.name
 
     @property
@@ -59,16 +59,16 @@ class ContenderResult:
         return self.run.label
 
     def mean(self, measure: Measure) -> float:
-        """The mean over all topics."""
+        """Return the mean over all topics."""
         return float(np.mean(self.quality[measure]))
 
     def estimate(self, measure: Measure) -> Estimate:
-        """The mean over all topics, with its interval."""
+        """Return the mean over all topics, with its interval."""
         return estimate(self.quality[measure])
 
     @property
     def latencies(self) -> Mapping[str, float]:
-        """Seconds of a call: its percentiles `p50`, `p95` and `p99`; none for the order given."""
+        """The percentiles `p50`, `p95` and `p99` of the seconds of a call; empty for the original order."""
         if not self.run.reranked:
             return {}
         found = np.percentile(self.run.latencies, _PERCENTILES)
@@ -76,7 +76,7 @@ class ContenderResult:
 
     @property
     def price_per_thousand(self) -> float | None:
-        """US dollars for a thousand queries; None where the price is not known."""
+        """US dollars for a thousand queries; None if the price is unknown."""
         price = self.run.price
         return None if price is None else 1_000 * price / len(self.run.rankings)
 
@@ -87,17 +87,17 @@ Verdict = ContenderResult
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` has found out."""
+    """The results of `evaluate`."""
 
     data: str
-    """What was evaluated on, for people."""
+    """The name of the data."""
     topics: Sequence[Topic]
     cutoff: int
-    """How many of the first places the measures look at."""
+    """The rank cutoff of the measures."""
     at_once: int
-    """How many calls were made at a time."""
+    """The number of concurrent calls."""
     results: Sequence[ContenderResult]
-    """In the order of the contenders, the order given first."""
+    """In the order of the contenders, after the original order."""
 
     @property
     def verdicts(self) -> Sequence[ContenderResult]:
@@ -105,7 +105,7 @@ class Evaluation:
         return self.results
 
     def compare(self, measure: Measure = "nDCG") -> list[Comparison]:
-        """All pairs of contenders."""
+        """Return the comparisons of all pairs of contenders."""
         pairs = list(combinations(self.results, 2))
         differences = [
             [b - a for a, b in zip(first.quality[measure], second.quality[measure], strict=True)]
@@ -124,17 +124,17 @@ class Evaluation:
 
     @property
     def best(self) -> ContenderResult:
-        """The contender of the highest nDCG; of equal ones the first."""
+        """The contender with the highest nDCG; the first of equal ones."""
         return max(self.results, key=lambda result: result.mean("nDCG"))
 
     @property
     def rivals(self) -> list[str]:
-        """The contenders from which the best may be set apart by chance alone."""
+        """The contenders whose difference from the best is not significant."""
         doubtful = [{one.first, one.second} for one in self.compare() if not one.significant]
         return [result.name for result in self.results if {result.name, self.best.name} in doubtful]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as data that `json.dumps` takes."""
+        """Return the figures as data for `json.dumps`."""
         return {
             "data": self.data,
             "queries": len(self.topics),

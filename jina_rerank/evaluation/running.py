@@ -1,4 +1,4 @@
-"""Asking contenders: the same queries and candidates to each, one contender after the other."""
+"""Running contenders on the same queries and candidates, one contender after the other."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,66 +22,66 @@ PassageResponse = RerankResponse[Passage]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contender's rankings, and what they took."""
+    """One contender's rankings, with their costs."""
 
     name: str
     rankings: Sequence[PassageResponse]
     """One for each topic, in order."""
     latencies: Sequence[float] = ()
-    """Seconds that each call took, with its retries and its waits for a place. There are none for the order given, nor
-    for topics of which nothing was sent: without candidates, or with blank ones alone."""
+    """Seconds of each call, including retries and waits for its turn. Empty for the original order, and without the
+    topics that need no request since they have no candidates, or only blank ones."""
     seconds: float = 0.0
-    """How long all calls took together."""
+    """Seconds for all calls together."""
     price_per_million_tokens: float | None = None
-    """US dollars, of the catalogue; None where it does not know: of servers that are not Jina's own."""
+    """US dollars, from the catalogue; None if unknown, as for servers other than Jina's."""
 
     @property
     def reranked(self) -> bool:
-        """Whether a reranker gave the order, and the scores."""
+        """Whether order and scores come from a reranker."""
         return bool(self.latencies)
 
     @property
     def model(self) -> str | None:
-        """The model, as the first answer names it."""
+        """The model named by the first response."""
         return self.rankings[0].model
 
     @property
     def scorer(self) -> str | None:
-        """What scored in the model's place, if an emulator answered: the names of its scorers."""
+        """The names of the emulator's scorers, if an emulator answered."""
         names = dict.fromkeys(ranking.headers.get(SCORER_HEADER) for ranking in self.rankings)
         return ", ".join(filter(None, names)) or None
 
     @property
     def label(self) -> str:
-        """The name for tables and plots: scores of an emulator never stand under a model's name alone."""
+        """The name for tables and plots, which marks the scores of an emulator as such."""
         if self.scorer is None or self.name.endswith(self.scorer):
             return self.name
         return f"{self.name} (emulator: {self.scorer})"
 
     @property
     def calls(self) -> int:
-        """Requests that were answered."""
+        """The number of answered requests."""
         return sum(ranking.calls for ranking in self.rankings)
 
     @property
     def attempts(self) -> int:
-        """Requests that were sent."""
+        """The number of sent requests."""
         return sum(ranking.attempts for ranking in self.rankings)
 
     @property
     def tokens(self) -> int:
-        """As the server counts them; 0 if it does not."""
+        """Tokens as counted by the server; 0 if it does not report them."""
         return sum(ranking.usage.total_tokens for ranking in self.rankings if ranking.usage)
 
     @property
     def price(self) -> float | None:
-        """US dollars for all calls; None where the price is not known."""
+        """US dollars for all calls; None if the price is unknown."""
         price = self.price_per_million_tokens
         return None if price is None else self.tokens * price / 1e6
 
 
 def order_given(name: str, topics: Sequence[Topic]) -> Run:
-    """The candidates as they are, with no scores that mean anything."""
+    """Return a run with the candidates in their original order and meaningless scores."""
     return Run(
         name,
         [
@@ -101,10 +101,10 @@ def ask(
     max_doc_length: int | None,
     on_answer: Callable[[], object],
 ) -> Run:
-    """One call for each topic, `at_once` of them at a time.
+    """Rank each topic in one call, with `at_once` concurrent calls.
 
     Raises:
-        RerankError: One call failed; the others were cancelled. A note says which it was.
+        RerankError: A call failed, and the others were cancelled. A note names its query.
     """
     asking = _Asking(client_over(RerankClient, core_of(client)), topics, max_doc_length, on_answer)
     started = time.perf_counter()
@@ -124,7 +124,7 @@ def ask(
 
 
 class _Asking:
-    """The answers to topics by position, and the first failure, which ends it all."""
+    """The responses by the topics' positions, and the first failure, which cancels all other calls."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Asking:
         ranking = await self._client.rerank(
             topic.query, topic.candidates, key=lambda passage: passage.text, max_doc_length=self._max_doc_length
         )
-        if ranking.cause is not None:  # the client falls back to the order given, which is another contender
+        if ranking.cause is not None:  # the client fell back to the original order, which is another contender
             raise ranking.cause
         self.answers[position] = ranking, time.perf_counter() - started
         self._on_answer()

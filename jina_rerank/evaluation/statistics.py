@@ -1,6 +1,6 @@
-"""How sure the figures are: intervals and paired tests by resampling the topics, which assume no distribution.
+"""Confidence intervals and paired significance tests by resampling the topics, without assumed distributions.
 
-The random numbers are the same each time, so that the same data give the same figures.
+The random seed is fixed, so that the same data give the same figures.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RESAMPLES: Final = 10_000
-_AT_ONCE: Final = 1_000  # resamples, so that many topics need little memory
-_LEVEL: Final = 0.95
-_ROUNDING: Final = 1e-12  # sums in another order differ by less
+_BATCH_SIZE: Final = 1_000  # resamples at a time, which bounds the memory for many topics
+_CONFIDENCE_LEVEL: Final = 0.95
+_ROUNDING_ERROR: Final = 1e-12  # sums in another order differ by less
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over topics, with its interval of 95 % confidence."""
+    """A mean over topics, with its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -28,30 +28,30 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one number a topic, and the percentile bootstrap's interval for it."""
+    """Return the mean of one number per topic, with its percentile bootstrap interval."""
     given = np.asarray(values, dtype=np.float64)
     random = np.random.default_rng(0)
     means = np.concatenate(
-        [given[random.integers(len(given), size=(_AT_ONCE, len(given)))].mean(axis=1) for _ in _batches()]
+        [given[random.integers(len(given), size=(_BATCH_SIZE, len(given)))].mean(axis=1) for _ in _batches()]
     )
-    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(means, [(1 - _CONFIDENCE_LEVEL) / 2, (1 + _CONFIDENCE_LEVEL) / 2])
     return Estimate(float(given.mean()), float(low), float(high))
 
 
 def p_value(differences: Sequence[float]) -> float:
-    """How likely a mean difference at least as large, to either side, would be if it was chance which side won.
+    """Return the two-sided p-value of a mean difference, by Fisher's randomisation test.
 
-    Fisher's randomisation test: each topic's difference changes its sign at random.
+    The test flips the sign of each topic's difference at random, as if both contenders were interchangeable.
     """
     given = np.asarray(differences, dtype=np.float64)
     random = np.random.default_rng(0)
-    reached = abs(given.mean()) - _ROUNDING
+    reached = abs(given.mean()) - _ROUNDING_ERROR
     as_large = sum(_count(random, given, reached) for _ in _batches())
     return (1 + as_large) / (1 + _RESAMPLES)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value, corrected by Holm's method for how many there are."""
+    """Return the p-values, corrected by Holm's method for multiple comparisons."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -61,9 +61,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _batches() -> range:
-    return range(_RESAMPLES // _AT_ONCE)
+    return range(_RESAMPLES // _BATCH_SIZE)
 
 
 def _count(random: np.random.Generator, given: "NDArray[np.float64]", reached: float) -> int:
-    signs = random.choice(np.array([-1.0, 1.0]), size=(_AT_ONCE, len(given)))
+    signs = random.choice(np.array([-1.0, 1.0]), size=(_BATCH_SIZE, len(given)))
     return int(np.count_nonzero(np.abs((signs * given).mean(axis=1)) >= reached))

@@ -1,4 +1,4 @@
-"""Where to cut a ranking: after how many documents, and below which score."""
+"""Cutoffs of a ranking: the number of documents to keep, and the score threshold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from .topics import Passage, Topic
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-KEPT: Final = 0.95
+KEPT_RECALL: Final = 0.95
 """The share of the relevant candidates that a recommended `top_n` keeps."""
 
-_LEVELS: Final = (0.5, 0.8, 0.9, 0.95)
+_RECALL_LEVELS: Final = (0.5, 0.8, 0.9, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
 class TopN:
-    """The smallest `top_n` that keeps 95 % of what the whole list holds."""
+    """The smallest `top_n` that keeps 95 % of the recall of the whole list."""
 
     top_n: int
     recall: float
     """The mean share of the relevant documents among the first `top_n`."""
     recall_of_all: float
-    """The same of the whole list: those that the first stage did not find are missing here too."""
+    """The same share for the whole list; it lacks the documents that the first stage did not find."""
     candidates: float
-    """How long the whole list is, in the mean."""
+    """The mean length of the whole list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Keeping the documents that score at least so much; shares are over the candidates of all topics together."""
+    """A minimum score, with its results over the candidates of all topics together."""
 
     score: float
     precision: float
@@ -41,9 +41,9 @@ class Threshold:
     recall: float
     """The share of the relevant candidates that is kept."""
     kept: float
-    """Documents kept of a topic, in the mean."""
+    """The mean number of documents kept per topic."""
     empty: float
-    """The share of the topics of which nothing is kept."""
+    """The share of the topics without any document kept."""
 
     @property
     def f1(self) -> float:
@@ -61,17 +61,17 @@ class Scored:
     topics: "NDArray[np.int64]"
     """The position of each candidate's topic."""
     count: int
-    """How many topics there are."""
+    """The number of topics."""
 
     def half(self, which: int) -> "Scored":
-        """Every second topic."""
+        """Return every second topic, from the first (0) or the second (1)."""
         chosen = self.topics % 2 == which
         return Scored(self.scores[chosen], self.relevant[chosen], self.topics[chosen], (self.count + 1 - which) // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Precision and recall at each threshold that tells documents apart, from the highest to the lowest."""
+    """Precision and recall at each threshold that separates documents, from the highest to the lowest."""
 
     thresholds: "NDArray[np.float64]"
     precision: "NDArray[np.float64]"
@@ -79,13 +79,14 @@ class Curve:
 
     @property
     def f1(self) -> "NDArray[np.float64]":
-        """Their harmonic mean."""
+        """The harmonic mean of precision and recall."""
+        # Zero, not NaN, where both are zero.
         total = self.precision + self.recall
         return np.divide(2 * self.precision * self.recall, total, out=np.zeros_like(total), where=total > 0)
 
 
 def scored(topics: Sequence[Topic], rankings: Sequence[RerankResponse[Passage]]) -> Scored:
-    """The scores of all candidates, and whether they are relevant."""
+    """Return the scores of all candidates, and whether they are relevant."""
     rows = [
         (result.relevance_score, topic.is_relevant(result.document.id), position)
         for position, (topic, ranking) in enumerate(zip(topics, rankings, strict=True))
@@ -100,7 +101,7 @@ def scored(topics: Sequence[Topic], rankings: Sequence[RerankResponse[Passage]])
 
 
 def curve(columns: Scored) -> Curve:
-    """Precision and recall over thresholds. A threshold lies in the middle between two scores."""
+    """Return precision and recall over thresholds, which are midpoints between adjacent scores."""
     last = np.flatnonzero(np.diff(columns.scores, append=-np.inf))  # the last document of each score
     found = np.cumsum(columns.relevant)[last]
     lower = np.append(columns.scores[last[:-1] + 1], columns.scores[-1:])
@@ -109,7 +110,7 @@ def curve(columns: Scored) -> Curve:
 
 
 def at(columns: Scored, score: float) -> Threshold:
-    """What a threshold keeps."""
+    """Return the results of a threshold."""
     kept = columns.scores >= score
     found = int(np.count_nonzero(columns.relevant & kept))
     return Threshold(
@@ -122,15 +123,15 @@ def at(columns: Scored, score: float) -> Threshold:
 
 
 def best_threshold(columns: Scored) -> Threshold:
-    """The threshold of the highest F1."""
+    """Return the threshold with the highest F1."""
     line = curve(columns)
     return at(columns, float(line.thresholds[np.argmax(line.f1)]))
 
 
 def held_out(columns: Scored) -> Threshold | None:
-    """How good such thresholds are on topics that did not choose them: each half of them judges the other's.
+    """Return the results of such thresholds on held-out topics: each half is tested with the other half's threshold.
 
-    The numbers are the means of both; None where a half has nothing relevant to choose by.
+    The numbers are the means of both; None if a half has no relevant documents to choose a threshold by.
     """
     halves = [columns.half(0), columns.half(1)]
     if not all(half.relevant.any() for half in halves):
@@ -141,13 +142,13 @@ def held_out(columns: Scored) -> Threshold | None:
 
 
 def thresholds(columns: Scored) -> dict[float, Threshold]:
-    """The highest thresholds that keep 50, 80, 90 and 95 % of the relevant candidates, by that share."""
+    """Return the highest thresholds that keep 50, 80, 90 and 95 % of the relevant candidates, by that share."""
     line = curve(columns)
-    return {level: at(columns, float(line.thresholds[np.argmax(line.recall >= level)])) for level in _LEVELS}
+    return {level: at(columns, float(line.thresholds[np.argmax(line.recall >= level)])) for level in _RECALL_LEVELS}
 
 
 def recalls(topics: Sequence[Topic], rankings: Sequence[RerankResponse[Passage]]) -> "NDArray[np.float64]":
-    """The mean recall of the first n documents, for each n from 1 to the length of the longest list."""
+    """Return the mean recall of the first n documents, for each n from 1 to the length of the longest list."""
     longest = max(len(ranking.results) for ranking in rankings)
     found = np.zeros((len(topics), longest))
     for row, topic, ranking in zip(found, topics, rankings, strict=True):
@@ -158,8 +159,8 @@ def recalls(topics: Sequence[Topic], rankings: Sequence[RerankResponse[Passage]]
 
 
 def best_top_n(topics: Sequence[Topic], rankings: Sequence[RerankResponse[Passage]]) -> TopN:
-    """The smallest `top_n` that keeps 95 % of the recall of the whole list."""
+    """Return the smallest `top_n` that keeps 95 % of the recall of the whole list."""
     means = recalls(topics, rankings)
-    place = int(np.argmax(means >= KEPT * means[-1] - 1e-12))  # rounding of the sums
+    place = int(np.argmax(means >= KEPT_RECALL * means[-1] - 1e-12))  # rounding errors of the sums
     length = sum(len(ranking.results) for ranking in rankings) / len(rankings)
     return TopN(place + 1, float(means[place]), float(means[-1]), length)

@@ -1,4 +1,4 @@
-"""What an evaluation asks about: queries, their candidates in a first stage's order, and which of them are relevant."""
+"""Topics: queries with their candidates in a first stage's order, and relevance judgments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,25 +21,25 @@ class Topic:
     id: str
     query: str
     candidates: tuple[Passage, ...]
-    """In the order in which a first stage found them, best first: what an application shows without a reranker."""
+    """In a first stage's order, best first, as an application shows them without a reranker."""
     relevance: Mapping[str, int]
-    """The judgment by id of the document, also of those that are no candidates; above 0 is relevant. Documents that
-    are not listed are not relevant."""
+    """Relevance judgments by document id, for candidates and other documents; above 0 is relevant. Unlisted documents
+    are not relevant."""
 
     def is_relevant(self, id_: str) -> bool:
-        """Whether the document of this id is relevant."""
+        """Return whether the document of this id is relevant."""
         return self.relevance.get(id_, 0) > 0
 
     @property
     def relevant(self) -> int:
-        """How many documents are relevant."""
+        """The number of relevant documents."""
         return sum(grade > 0 for grade in self.relevance.values())
 
 
 def sample() -> tuple[Topic, ...]:
-    """Forty scientific claims with 20 abstracts each, to try an evaluation on.
+    """Return forty scientific claims with 20 abstracts each, as data for a first evaluation.
 
-    They are a sample of SciFact, in BM25's order; sources and licences are in the emulator's data/NOTICE.md.
+    They are a sample of SciFact, in BM25's order; the emulator's data/NOTICE.md has sources and licences.
     """
     return tuple(
         Topic(

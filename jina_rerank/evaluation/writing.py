@@ -8,13 +8,13 @@ from .results import Evaluation
 
 
 def write_report(evaluation: Evaluation, directory: str | os.PathLike[str]) -> Path:
-    """Writes `report.md`, its plots as SVG files, and returns the report's path.
+    """Write `report.md` and its plots as SVG files, and return the report's path.
 
     Raises:
         ImportError: matplotlib is missing.
-        OSError: They cannot be written.
+        OSError: A file cannot be written.
     """
-    from .plots import save_plots  # noqa: PLC0415  # matplotlib takes long to load, and nothing else needs it
+    from .plots import save_plots  # noqa: PLC0415  # matplotlib is slow to import, and only plots need it
 
     place = Path(directory)
     place.mkdir(parents=True, exist_ok=True)

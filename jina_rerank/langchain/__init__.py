@@ -1,6 +1,6 @@
-"""JinaRerank for LangChain: takes the place of `langchain_community.document_compressors.JinaRerank`.
+"""JinaRerank for LangChain, a replacement for `langchain_community.document_compressors.JinaRerank`.
 
-Needs the extra `langchain`. docs/langchain.md says what is different.
+Needs the extra `langchain`. docs/langchain.md lists the differences.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""The compressor: the fields that LangChain's users know, over the clients of this package."""
+"""The compressor: the fields of LangChain's JinaRerank, implemented with the clients of this package."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from .runnable import RerankInput, RerankRunnable
 from .tracing import atraced, traced
 
 _CLIENT_FIELDS: Final = ("base_url", "deadline", "jina_api_key", "max_concurrency", "retry", "timeout", "user_agent")
-"""What a ready-made client brings itself."""
+"""The fields that a ready-made client replaces."""
 
 
 def _secret(value: SecretStr | str | None) -> SecretStr | None:
@@ -41,51 +41,51 @@ class JinaRerank(
     populate_by_name=True,
     hide_input_in_errors=True,
 ):
-    """Reranks Documents with the Jina Rerank API, or with a server that speaks its wire.
+    """A reranker of Documents with the Jina Rerank API, or with an API-compatible server.
 
-    One instance serves sync and async code, threads and event loops, and needs no closing. Errors are those of
-    `jina_rerank`; all of them are RuntimeErrors.
+    One instance works in sync and async code, in threads and event loops, and need not be closed. Its errors are those
+    of `jina_rerank`, which are all RuntimeErrors.
     """
 
     jina_api_key: Annotated[SecretStr | str | None, AfterValidator(_secret)] = Field(default=None, alias="api_key")
-    """The key; else the variable JINA_API_KEY. The hosted API needs one."""
+    """The key; by default from the variable JINA_API_KEY. The hosted API requires one."""
     model: str = DEFAULT_MODEL
     """The reranker."""
     top_n: PositiveInteger | None = 3
-    """How many Documents to return; None for all."""
+    """The number of Documents to return; None for all."""
     user_agent: str = "langchain"
-    """Who asks, for the server's statistics."""
+    """The User-Agent header, for the server's statistics."""
     base_url: str | None = None
-    """The server, as RerankClient takes it."""
+    """The server, as in RerankClient."""
     timeout: float | None = DEFAULT_TIMEOUT
     """Seconds for one attempt; None for no limit."""
     deadline: float | None = DEFAULT_DEADLINE
     """Seconds for a whole call; None for no limit."""
     retry: RetryPolicy = RetryPolicy()
-    """When and how failures are retried."""
+    """The retry policy."""
     max_concurrency: PositiveInteger | None = None
-    """How many requests may be in flight at once, on one event loop; None for no limit."""
+    """The maximum number of requests in flight on one event loop; None for no limit."""
     max_doc_length: PositiveInteger | None = None
     """Tokens of each Document that are scored; None for the model's own limit."""
     extra_body: dict[str, Any] | None = None
-    """Fields to send that only your server knows."""
+    """Additional request fields, for servers that extend the API."""
     score_threshold: float | None = None
-    """Documents with a lower score are left out; not when the answer is degraded, since its scores mean nothing."""
+    """The minimum score of returned Documents; ignored for degraded responses, whose scores are meaningless."""
     client: SkipJsonSchema[SyncRerankClient | None] = Field(default=None, exclude=True)
-    """A ready-made client to use; it stays yours to close."""
+    """A ready-made client to use, which you close yourself."""
     async_client: SkipJsonSchema[RerankClient | None] = Field(default=None, exclude=True)
-    """A ready-made client to use; it stays yours to close."""
+    """A ready-made client to use, which you close yourself."""
     session: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
-    """Not used any more: pass `client=SyncRerankClient(http_client=...)`."""
+    """No longer used: pass `client=SyncRerankClient(http_client=...)`."""
 
     _made: tuple[list[Any], Core] | None = PrivateAttr(default=None)
-    """The core under both clients, and the values of the fields that it was made from."""
+    """The core of both clients, and the field values that it was created from."""
 
     @model_validator(mode="after")
     def _is_usable(self) -> Self:
         if self.session is not None:
             replacement = "client=SyncRerankClient(http_client=lambda: httpx.AsyncClient(...))"
-            warnings.warn(f"session is not used any more; pass {replacement}", DeprecationWarning, stacklevel=3)
+            warnings.warn(f"session is no longer used; pass {replacement}", DeprecationWarning, stacklevel=3)
         ready = self.client or self.async_client
         competing = [name for name in _CLIENT_FIELDS if name in self.model_fields_set]
         if ready is not None and competing:
@@ -104,12 +104,12 @@ class JinaRerank(
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Copies of the best Documents, best first, each with its score in `metadata["relevance_score"]`.
+        """Return copies of the best Documents, best first, each with its score in `metadata["relevance_score"]`.
 
         Args:
-            documents: The candidates. They stay as they are.
-            query: What to rank by.
-            callbacks: Handlers that are told of the run; those of a surrounding chain are told in any case.
+            documents: The candidates, which stay unchanged.
+            query: The query to rank by.
+            callbacks: Handlers of the run, in addition to those of a surrounding chain.
 
         Raises:
             RerankError: The call failed.
@@ -119,7 +119,7 @@ class JinaRerank(
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """`compress_documents`, awaited; no thread is used."""
+        """Await the result of `compress_documents`, without a thread."""
         return await self._acompress(documents, query, ensure_config(_config_of(callbacks)))
 
     def rerank(
@@ -131,19 +131,19 @@ class JinaRerank(
         top_n: int | None = -1,
         max_chunks_per_doc: int | None = None,
     ) -> list[Ranked]:
-        """The order of documents: positions and scores, best first.
+        """Return the positions and scores of the documents, best first.
 
         Args:
             documents: The candidates.
-            query: What to rank by.
-            model: Another reranker than `self.model`.
-            top_n: How many to return; None for all, -1 or 0 for `self.top_n`.
-            max_chunks_per_doc: Not used any more, and never was by the API: see `max_doc_length`.
+            query: The query to rank by.
+            model: A reranker other than `self.model`.
+            top_n: The number of results; None for all, -1 or 0 for `self.top_n`.
+            max_chunks_per_doc: No longer used, and never supported by the API: see `max_doc_length`.
 
         Raises:
             RerankError: The call failed.
         """
-        _refuse_chunks(max_chunks_per_doc)
+        _warn_of_chunks(max_chunks_per_doc)
         return ranked(self._sync_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
 
     async def arerank(
@@ -155,12 +155,12 @@ class JinaRerank(
         top_n: int | None = -1,
         max_chunks_per_doc: int | None = None,
     ) -> list[Ranked]:
-        """`rerank`, awaited; no thread is used."""
-        _refuse_chunks(max_chunks_per_doc)
+        """Await the result of `rerank`, without a thread."""
+        _warn_of_chunks(max_chunks_per_doc)
         return ranked(await self._async_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
-        """A Runnable from `{"query": ..., "documents": ...}` to Documents, for chains: invoke, batch, and awaited."""
+        """Return a Runnable from `{"query": ..., "documents": ...}` to Documents, for sync and async chains."""
         return RerankRunnable(self._compress, self._acompress)
 
     def _compress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
@@ -174,7 +174,7 @@ class JinaRerank(
             return self._record(response, outputs)
 
     def _record(self, response: RerankResponse[Document], outputs: dict[str, Any]) -> list[Document]:
-        """The Documents to return; they, and what the call cost, are the outputs of the run."""
+        """Return the Documents above the threshold, and record them and the cost of the call as the run's outputs."""
         least = self.score_threshold
         kept = [
             scored(result.document, result.relevance_score)
@@ -208,7 +208,7 @@ class JinaRerank(
 
     @property
     def _core(self) -> Core:
-        """What both clients have in common. It follows the fields, however they were changed."""
+        """The core of both clients, recreated after each change of a field."""
         ready = self.client or self.async_client
         if ready is not None:
             return core_of(ready)
@@ -232,7 +232,7 @@ class JinaRerank(
         return core_of(client)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy. Unlike pydantic's own, it validates what `update` changes: a key stays hidden."""
+        """Return a copy. Unlike pydantic's method, it validates `update`, so that a key stays hidden."""
         twin = super().model_copy(deep=deep)
         if update:
             fields = type(self).model_fields
@@ -246,34 +246,34 @@ class JinaRerank(
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """Return an instance without validation, as pydantic does; a key is hidden all the same."""
+        """Return an instance without validation, like pydantic, but with the key hidden."""
         made = super().model_construct(_fields_set, **values)
         vars(made)["jina_api_key"] = _secret(made.jina_api_key)
         return made
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).model_fields:
-            # All fields are validated together, before one of them changes.
+            # Validate all fields together before this one changes.
             value = getattr(self.model_copy(update={name: value}), name)
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[Any, Any]:
-        # A pickle holds neither the key nor connections; where it is loaded, the environment has the key.
+        # A pickle contains neither the key nor connections; the environment that loads it provides the key.
         state = super().__getstate__()
         values = {**state["__dict__"], "jina_api_key": None, "client": None, "async_client": None, "session": None}
         return {**state, "__dict__": values, "__pydantic_private__": {"_made": None}}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        # The copy shares the connections: none of its fields is changed in place.
+        # The copy may share the connections, since no field is ever changed in place.
         return self.model_copy()
 
 
 def _config_of(callbacks: Callbacks | None) -> RunnableConfig:
-    # None keeps those of the chain around, which ensure_config finds.
+    # None keeps the callbacks of the surrounding chain, which ensure_config finds.
     return {} if callbacks is None else {"callbacks": callbacks}
 
 
-def _refuse_chunks(max_chunks_per_doc: int | None) -> None:
+def _warn_of_chunks(max_chunks_per_doc: int | None) -> None:
     if max_chunks_per_doc is not None:
-        message = "max_chunks_per_doc was never sent, and is not known to the API; see max_doc_length"
+        message = "max_chunks_per_doc was never sent, since the API does not support it; see max_doc_length"
         warnings.warn(message, DeprecationWarning, stacklevel=3)

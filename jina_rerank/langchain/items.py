@@ -1,4 +1,4 @@
-"""What is ranked for LangChain, and what comes back: Documents with their scores, or positions."""
+"""Inputs and results for LangChain: Documents with their scores, or positions."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -12,7 +12,7 @@ from ..errors import InvalidRequestError
 from ..models import RerankResponse
 
 Item: TypeAlias = str | Document | Mapping[str, Any]
-"""What `rerank` takes: a text, a Document, or a mapping with "text" or "image"."""
+"""A document of `rerank`: a text, a Document, or a mapping with "text" or "image"."""
 
 
 class Ranked(TypedDict):
@@ -26,10 +26,10 @@ def only_documents(documents: Sequence[Any]) -> Sequence[Any]:
     """Return the Documents to compress.
 
     Raises:
-        InvalidRequestError: One of them is something else, which could not come back with a score.
+        InvalidRequestError: An item is not a Document, and has no metadata to return its score in.
     """
     if isinstance(documents, str):
-        return documents  # the client says what is wrong with it
+        return documents  # the client raises the error
     listed = list(documents)
     for position, document in enumerate(listed):
         if not isinstance(document, Document):
@@ -55,10 +55,10 @@ def scored(document: Document, score: float) -> Document:
 
 
 def _copied(value: Any) -> Any:
-    """A deep copy; what cannot be copied, such as a lock or an open file, is shared."""
+    """Return a deep copy that shares the objects that cannot be copied, such as locks and open files."""
     try:
         return deepcopy(value)
-    except Exception:  # noqa: BLE001  # whatever a caller's object raises when it is copied
+    except Exception:  # noqa: BLE001  # copying a user's object may raise anything
         if is_object(value):
             return {key: _copied(inner) for key, inner in value.items()}
         if is_array(value):

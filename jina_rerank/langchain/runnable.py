@@ -13,7 +13,7 @@ AsyncCompress: TypeAlias = Callable[[Sequence[Document], str, RunnableConfig], A
 
 
 class RerankInput(TypedDict):
-    """What the Runnable takes."""
+    """The input of the Runnable."""
 
     query: str
     documents: Sequence[Document]
@@ -27,11 +27,11 @@ class RerankRunnable(Runnable[RerankInput, list[Document]]):
         self._acompress = acompress
 
     def invoke(self, input: RerankInput, config: RunnableConfig | None = None, **_: Any) -> list[Document]:  # noqa: A002  # LangChain's name
-        """Reranks, and waits for it."""
+        """Rerank the documents of the input."""
         return self._compress(*_parts(input), ensure_config(config))
 
     async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **_: Any) -> list[Document]:  # noqa: A002  # LangChain's name
-        """Reranks, awaited."""
+        """Rerank the documents of the input asynchronously."""
         return await self._acompress(*_parts(input), ensure_config(config))
 
 

@@ -1,4 +1,4 @@
-"""A run of its own in LangChain's traces, for each ranking."""
+"""A separate run in LangChain's traces for each ranking."""
 
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -11,7 +11,7 @@ from langchain_core.runnables.config import get_async_callback_manager_for_confi
 
 @contextmanager
 def traced(documents: Sequence[Document], query: str, config: RunnableConfig) -> Generator[dict[str, Any]]:
-    """A run in the traces: with query, candidates, and the outputs that are filled in, or the failure."""
+    """Trace a run with query and candidates, and the outputs put into the yielded dict, or the error."""
     manager = get_callback_manager_for_config(config)
     run = manager.on_chain_start(None, _inputs(documents, query), name=_name(config), run_id=config.get("run_id"))
     outputs: dict[str, Any] = {}

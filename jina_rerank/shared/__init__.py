@@ -16,16 +16,16 @@ from ._store import RedisStore
 __all__ = ["RedisLimits"]
 
 _WINDOW_SECONDS: Final = 61.0
-"""A minute of the API, and a second for the way there."""
+"""The API's window of one minute, plus one second for network latency."""
 _LEASE_SECONDS: Final = 15.0
-"""The slots of a process that has ended without a word are free again after this time."""
+"""The time after which the slots of a process that died without releasing them are freed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisLimits:
-    """The limits of a key, shared by all processes that name the same server and prefix.
+    """The limits of a key, shared by all processes with the same server and prefix.
 
-    It holds no connection, and can be pickled and passed to workers; the pickle contains the password.
+    The object holds no connection, and can be pickled and passed to workers; the pickle contains the password.
     """
 
     _address: Address = field(repr=False)
@@ -36,16 +36,16 @@ class RedisLimits:
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "jina_rerank", timeout: float = 0.05) -> "RedisLimits":
-        """Return the limits kept on a server.
+        """Return the limits stored on a server.
 
         Args:
             url: `redis://[[user]:password@]host[:port][/db]`; `rediss://...` for TLS, with `?ssl_ca_certs=path` for a
-                certificate authority of your own; `unix://[[user]:password@]/path[?db=0]`. A node of a cluster will do.
-            prefix: Begins the names of all keys on the server.
-            timeout: Seconds that a call waits for the server. A server that is slower counts as one that is down.
+                private certificate authority; `unix://[[user]:password@]/path[?db=0]`. Any node of a cluster works.
+            prefix: The prefix of all keys on the server.
+            timeout: Seconds that a call waits for the server. A slower server is treated as down.
 
         Raises:
-            ValueError: An argument is not valid.
+            ValueError: An argument is invalid.
         """
         if not prefix or set("{}") & set(prefix):
             raise ValueError("prefix: must not be empty and must not contain { or }")
@@ -60,10 +60,10 @@ class RedisLimits:
         """Return the store for one key on one event loop, as `RerankClient` does. Does no I/O.
 
         Args:
-            scope: Names the key without containing it: the origin and a SHA-256 of the key.
-            stated: Limits that the caller has configured.
+            scope: The identity of the API key without the key itself: the origin and a SHA-256 of the key.
+            stated: The limits that the caller has configured.
         """
-        # Braces: all keys of a scope are on the same node of a cluster.
+        # The hash tag in braces keeps all keys of a scope on the same node of a cluster.
         keys = [f"{self._prefix}:{{{scope}}}:{name}" for name in ("state", "members", "leases", "waiting")]
         server = RedisServer(self._address, keys)
         member = Member(stated, window=self._window, lease=self._lease)

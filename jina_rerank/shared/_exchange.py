@@ -1,4 +1,4 @@
-"""What a process and the script say to each other, as JSON. No I/O."""
+"""The JSON messages between a process and the script. No I/O."""
 
 import hashlib
 import json
@@ -19,15 +19,15 @@ KINDS: Final[tuple[Kind, ...]] = ("requests", "tokens", "concurrency")
 
 @dataclass(slots=True)
 class LimitUpdates:
-    """What the API has said about its limits since the last exchange."""
+    """The API's statements about its limits since the last exchange."""
 
     limits: dict[Kind, tuple[int, int]] = field(default_factory=dict[Kind, tuple[int, int]])
-    """Of each kind the limit, and how much of it was left."""
+    """The limit of each kind, and how much of it remained."""
     pause: float = 0.0
     """Seconds."""
 
     def add(self, kind: Kind | None, limit: int | None, remaining: int, pause: float) -> None:
-        """Add one; of two about the same the later counts, of two pauses the longer."""
+        """Add one; the latest limit of a kind counts, and the longest pause."""
         if kind is not None and limit is not None:
             self.limits[kind] = (limit, remaining)
         self.pause = max(self.pause, pause)
@@ -40,23 +40,23 @@ class LimitUpdates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReserveRequest:
-    """One exchange: what a process reports and asks for."""
+    """One request to the script: the use that a process reports, and the permits that it asks for."""
 
     member: str
     seq: int
-    """Grows with each exchange: the script ignores one that arrives after a later one."""
+    """Sequence number of the exchange: the script ignores exchanges that arrive out of order."""
     epoch: str
-    """Which life of the shared state it is about; empty before the first answer."""
+    """The generation of the shared state; empty before the first reply."""
     held: int
-    """Requests in flight. A total, so that a lost exchange leaves nothing wrong."""
+    """Requests in flight. A total, so that a lost exchange causes no drift."""
     use: Sequence[tuple[int, int, int]]
-    """Age in milliseconds, requests and tokens of what the script has not counted."""
+    """Age in milliseconds, requests and tokens of the use that the script has not counted yet."""
     use_seq: int
-    """Grows with each new `use`: it is repeated until an answer comes, and counted once."""
+    """Sequence number of `use`, which is repeated until a reply arrives, and counted once."""
     asked: Sequence[int]
-    """Tokens of the requests that wait, in order."""
+    """Tokens of the waiting requests, in order."""
     want: int
-    """How many wait, those beyond `asked` included."""
+    """The number of waiting requests, including those beyond `asked`."""
     stated: dict[str, int]
     limit_updates: LimitUpdates
     window: float
@@ -88,17 +88,17 @@ class ReserveRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReserveReply:
-    """What the script answers."""
+    """The reply of the script."""
 
     epoch: str
     restate: bool = False
-    """The shared state is a new one. Nothing was counted, and all use has to be reported again."""
+    """The shared state is new. Nothing was counted, and the process must report all its use again."""
     stale: bool = False
-    """The script had received this exchange before, or a later one. Nothing was done."""
+    """The script has already received this exchange, or a later one. It did nothing."""
     granted: int = 0
-    """How many of the asked requests may go, from the first on."""
+    """The number of permits granted, for the first of the asked requests."""
     wait: float = 0.0
-    """Seconds until the next one may go, as far as that is known."""
+    """Seconds until the next request may be sent, as far as known."""
     asks_in: float = 0.0
     """Seconds after which to ask again."""
     requests: int = 0
@@ -107,18 +107,18 @@ class ReserveReply:
     members: int = 1
     """Live processes, this one included."""
     waiting: int = 0
-    """Processes that wait, this one included."""
+    """Waiting processes, this one included."""
     limits: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
     def decode(cls, values: object) -> "ReserveReply":
-        """Return what the script's reply says.
+        """Return the reply decoded from JSON.
 
         Raises:
-            TypeError: It is no reply of this script.
+            TypeError: The value is not a reply of this script.
         """
         if not is_object(values):
-            raise TypeError("the script's reply is no object")
+            raise TypeError("the script's reply is not an object")
         seconds = {name: values.pop(name, 0) / 1000 for name in ("wait", "asks_in")}
         return cls(**values, **seconds)
 
@@ -132,7 +132,7 @@ def stated_limits(limit: RateLimit | None) -> dict[str, int]:
 
 
 def share_of(limits: dict[str, int], members: int) -> RateLimit:
-    """Return the part of one of so many processes: at least 1 of each limit."""
+    """Return an equal share of the limits for one of the members: at least 1 of each limit."""
     parts = {kind: max(1, int(limit) // members) for kind, limit in limits.items()}
     return RateLimit(
         requests_per_minute=parts.get("requests"),

@@ -15,18 +15,18 @@ try:
 except ModuleNotFoundError as _error:
     raise ImportError('jina_rerank.shared needs an extra: pip install "jina-rerank[redis]"') from _error
 
-_PORT: Final = 6379
-_CHUNK: Final = 64 * 2**10
+_DEFAULT_PORT: Final = 6379
+_CHUNK_SIZE: Final = 64 * 2**10
 
 LINK_ERRORS: Final = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, hiredis.HiredisError)
-"""What opening a link and calling through it may raise: sockets, TLS, a reply that is no Redis reply or an error."""
+"""The exceptions of opening and calling a link: of sockets and TLS, invalid Redis replies, and error replies."""
 
 
 Command: TypeAlias = Sequence[str | int]
 
 
 class ServerError(hiredis.ReplyError):
-    """An error that the server has answered with."""
+    """An error reply of the server."""
 
     @property
     def code(self) -> str:
@@ -36,12 +36,12 @@ class ServerError(hiredis.ReplyError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is, and how to log in."""
+    """The address of a server, and the credentials for it."""
 
     host: str = "localhost"
-    port: int = _PORT
+    port: int = _DEFAULT_PORT
     path: str | None = None
-    """Of a Unix domain socket, in place of host and port."""
+    """The path of a Unix domain socket, instead of host and port."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     db: int = 0
@@ -53,7 +53,7 @@ class Address:
         return self.path or f"{self.host}:{self.port}"
 
     def moved(self, error: ServerError) -> "Address | None":
-        """Return the address of the cluster node that a MOVED error names; the same host if it names none."""
+        """Return the address of the cluster node in a MOVED error, with the same host if it names none."""
         if error.code != "MOVED":
             return None
         host, _, port = str(error).rpartition(" ")[2].rpartition(":")
@@ -61,14 +61,14 @@ class Address:
 
 
 def parse_url(url: str) -> Address:
-    """Return the address that a URL states.
+    """Return the address of a URL.
 
     Raises:
-        ValueError: It is no URL of a server. The message does not contain it, as it may contain a password.
+        ValueError: The URL is invalid. The message does not quote it, since it may contain a password.
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or _PORT
+        port = parts.port or _DEFAULT_PORT
     except ValueError as error:
         raise ValueError("url: not a valid URL (its port must be a number)") from error
     if parts.scheme not in {"redis", "rediss", "unix"}:
@@ -98,7 +98,7 @@ def parse_url(url: str) -> Address:
 
 
 class Link:
-    """A connection that is logged in."""
+    """A connection to the server, logged in."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
@@ -106,7 +106,7 @@ class Link:
 
     @classmethod
     async def open(cls, address: Address) -> "Link":
-        """Connect and log in. Nothing stays open if that fails or is cancelled."""
+        """Connect and log in. On failure or cancellation, the socket is closed."""
         link = cls(await _connect(address))
         try:
             await link.call(*_greeting(address))
@@ -116,10 +116,10 @@ class Link:
         return link
 
     async def call(self, *commands: Command) -> list[Any]:
-        """Send commands in one piece and return their replies. After an exception the link must be closed.
+        """Send commands in one write and return their replies. After an exception the link must be closed.
 
         Raises:
-            ServerError: A reply is an error. If the command was the only one, the link can be used further.
+            ServerError: A reply is an error. If it is the reply to the only command, the link remains usable.
         """
         if not commands:
             return []
@@ -127,9 +127,9 @@ class Link:
         replies: list[Any] = []
         while len(replies) < len(commands):
             reply = self._reader.gets()
-            if reply is False:  # what it returns when it needs more
+            if reply is False:  # hiredis needs more data
                 try:
-                    self._reader.feed(await self._stream.receive(_CHUNK))
+                    self._reader.feed(await self._stream.receive(_CHUNK_SIZE))
                 except anyio.EndOfStream as error:
                     raise ConnectionResetError("the server has closed the connection") from error
             elif isinstance(reply, ServerError):
@@ -139,7 +139,7 @@ class Link:
         return replies
 
     async def aclose(self) -> None:
-        """Close it without waiting for the other side."""
+        """Close the connection without waiting for the peer."""
         await anyio.aclose_forcefully(self._stream)
 
 

@@ -1,4 +1,4 @@
-"""What one process knows about the shared limits, and what it has to report. No I/O."""
+"""One process's view of the shared limits, and its reports. No I/O."""
 
 import uuid
 from collections.abc import Sequence
@@ -10,28 +10,28 @@ from ._usage_window import UsageWindow
 
 
 class Member:
-    """The requests of one process, and the last answer of the server."""
+    """The requests of one process, and the last reply of the server."""
 
     def __init__(self, stated: RateLimit | None, *, window: float, lease: float) -> None:
         self._stated = stated_limits(stated)
         self.lease: float = lease
-        """Seconds after which the slots of a process are taken back that reports nothing."""
+        """Seconds after which the server frees the slots of a process that sends no reports."""
         self._member = uuid.uuid4().hex[:12]
         self._usage = UsageWindow(window)
         self._limit_updates = LimitUpdates()
         self._unconfirmed = LimitUpdates()
-        self._news: dict[int, tuple[int, int]] = {}
-        """Use that is being reported: repeated under the same number until an answer comes."""
-        self._news_seq = 0
+        self._pending_use: dict[int, tuple[int, int]] = {}
+        """Use in the current report, repeated under the same sequence number until a reply arrives."""
+        self._use_seq = 0
         self._seq = 0
         self.held: int = 0
         """Requests in flight."""
         self.is_reported: bool = True
-        """Whether nothing has happened since the last report."""
+        """Whether nothing has changed since the last report."""
         self.last: ReserveReply = ReserveReply("", limits=self._stated)
 
     def grant(self, now: float, tokens: int, *, local: bool) -> Permit:
-        """Return a permit, counted."""
+        """Count a request and return its permit."""
         permit = Permit(now, tokens, local=local)
         self.held += 1
         self._usage.add(now, 1, tokens, counted=not local)
@@ -39,7 +39,7 @@ class Member:
         return permit
 
     def release(self, permit: Permit, *, tokens: int | None, counted: bool) -> None:
-        """Take a permit back, with what it has cost in the end."""
+        """Take a permit back, and correct its tokens to the actual cost."""
         if permit.released:
             return
         permit.released = True
@@ -51,15 +51,15 @@ class Member:
             self._usage.add(permit.at, requests, difference, counted=False)
 
     def learn(self, kind: Kind | None, limit: int | None, remaining: int, pause: float) -> None:
-        """Remember what the API has said about its limits, for the next report."""
+        """Record the API's statement about a limit for the next report."""
         self._limit_updates.add(kind, limit, remaining, pause)
         self.is_reported = False
 
     def report(self, now: float, asked: Sequence[int], *, want: int, leave: bool) -> ReserveRequest:
-        """Return the next report. What an earlier one has said and no answer has confirmed is said again."""
-        if not self._news:
-            self._news = self._usage.take_news()
-            self._news_seq += 1
+        """Return the next report, which repeats everything that no reply has confirmed."""
+        if not self._pending_use:
+            self._pending_use = self._usage.take_uncounted()
+            self._use_seq += 1
         self._unconfirmed.add_all(self._limit_updates)
         self._limit_updates = LimitUpdates()
         self._seq += 1
@@ -69,8 +69,8 @@ class Member:
             seq=self._seq,
             epoch=self.last.epoch,
             held=self.held,
-            use=self._usage.by_age(self._news, now),
-            use_seq=self._news_seq,
+            use=self._usage.by_age(self._pending_use, now),
+            use_seq=self._use_seq,
             asked=asked,
             want=want,
             stated=self._stated,
@@ -81,14 +81,14 @@ class Member:
         )
 
     def receive(self, answer: ReserveReply) -> bool:
-        """Take the answer to the last report. Return whether it is one; otherwise the report has to be made again."""
+        """Store the reply to the last report. Return whether it is valid; otherwise the report must be repeated."""
         if answer.restate:
             self.last = ReserveReply(answer.epoch, limits=self.last.limits)
             self._usage.restate()
-            self._news = {}
+            self._pending_use = {}
         if answer.restate or answer.stale:
             return False
-        self.last, self._news, self._unconfirmed = answer, {}, LimitUpdates()
+        self.last, self._pending_use, self._unconfirmed = answer, {}, LimitUpdates()
         return True
 
     def own(self, now: float) -> tuple[int, int]:
@@ -96,7 +96,7 @@ class Member:
         return self._usage.used(now)
 
     def foreign(self, now: float) -> ForeignUse:
-        """Return what others use, as of the last answer."""
+        """Return the use of other processes, as of the last reply."""
         last = self.last
         if not last.epoch:
             return NO_FOREIGN_USE
@@ -106,9 +106,9 @@ class Member:
 
     @property
     def members(self) -> int:
-        """Live processes. Two at least: who shares limits is not alone, even if nobody was seen."""
+        """Live processes, at least two: shared limits imply another process, even if none has been seen yet."""
         return max(2, self.last.members)
 
     def share(self) -> RateLimit:
-        """Return the part of the last known limits that is left to this process while the server does not answer."""
+        """Return this process's share of the last known limits, for use while the server does not answer."""
         return share_of(self.last.limits, self.members)

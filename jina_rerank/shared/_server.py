@@ -1,4 +1,4 @@
-"""The server of a store: a connection that is opened when it is needed, and the script that runs there."""
+"""The server of a store: a connection opened on demand, and the script that runs on the server."""
 
 import json
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from ._exchange import SCRIPT, SCRIPT_SHA
 from ._link import LINK_ERRORS, Address, Command, Link, ServerError
 
 SERVER_ERRORS: Final = (*LINK_ERRORS, ValueError, TypeError)
-"""What `RedisServer` may raise: as LINK_ERRORS, or an address or a reply makes no sense."""
-_MOST_CONNECTIONS: Final = 3
+"""The exceptions of `RedisServer`: LINK_ERRORS, and those of invalid addresses and replies."""
+_MAX_CONNECTION_ATTEMPTS: Final = 3
 
 
 class RedisServer:
-    """One server, or the node of a cluster that has the keys."""
+    """One server, or the node of a cluster that stores the keys."""
 
     def __init__(self, address: Address, keys: Sequence[str]) -> None:
         self._address = address
@@ -26,13 +26,13 @@ class RedisServer:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection; the server may have closed it since."""
+        """Whether a connection is open, as far as known; the server may have closed it since."""
         return self._link is not None
 
     async def connect(self) -> Link:
-        """Connect and log in, unless that is done."""
+        """Connect and log in, unless connected."""
         if self._link is None:
-            node, self._node = self._node, self._address  # asked again if the node does not answer
+            node, self._node = self._node, self._address  # the next attempt, should the node not answer
             self._link = await Link.open(node)
             self._node = node
         return self._link
@@ -40,9 +40,9 @@ class RedisServer:
     async def run(self, report: str) -> Any:
         """Run the script, on a new connection if the server has closed an idle one or names another node.
 
-        After an exception, a cancellation included, the connection is closed.
+        An exception, including a cancellation, closes the connection.
         """
-        for attempt in range(_MOST_CONNECTIONS):
+        for attempt in range(_MAX_CONNECTION_ATTEMPTS):
             is_used = self._link is not None
             link = await self.connect()
             try:
@@ -50,7 +50,7 @@ class RedisServer:
             except ServerError as error:
                 await self.aclose()
                 self._node = self._address.moved(error) or self._address
-                if self._node == self._address or attempt + 1 == _MOST_CONNECTIONS:
+                if self._node == self._address or attempt + 1 == _MAX_CONNECTION_ATTEMPTS:
                     raise
             except LINK_ERRORS:
                 await self.aclose()
@@ -79,5 +79,5 @@ class RedisServer:
 
 
 def reason(error: BaseException) -> str:
-    """Return what went wrong, without what a server repeats of its arguments."""
+    """Return the error's text without the command arguments that a server may echo."""
     return str(error).partition(", with args")[0] or type(error).__name__

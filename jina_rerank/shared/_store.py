@@ -1,4 +1,4 @@
-"""The store as seen from one event loop: one exchange with the server at a time, for all requests that wait."""
+"""The store of one event loop: one exchange with the server at a time, for all waiting requests."""
 
 import logging
 import math
@@ -21,21 +21,21 @@ from ._server import SERVER_ERRORS, RedisServer, reason
 _logger: Final = logging.getLogger("jina_rerank")
 
 _CONNECT_SECONDS: Final = 2.0
-_MOST_ASKED: Final = 100
-"""Requests in one exchange: it bounds the time that the script takes."""
-_MOST_REPEATS: Final = 3
-_REPORT_SECONDS: Final = 0.05
-"""What nobody can wait for is reported after this time, many at once."""
+_MAX_ASKED_PERMITS: Final = 100
+"""Requests in one exchange, which bounds the run time of the script."""
+_MAX_REPEATS: Final = 3
+_REPORT_DELAY: Final = 0.05
+"""The delay of reports on which no request waits, so that one report covers many."""
 _IDLE_SECONDS: Final = 5.0
-"""An unused connection is closed after this time."""
-_WARNING_SECONDS: Final = 60.0
-"""A server that fails now and then is not warned of each time."""
+"""The time after which an idle connection is closed."""
+_WARNING_INTERVAL: Final = 60.0
+"""The minimum time between two warnings of a server that fails intermittently."""
 _WARNING: Final = (
-    "shared limits: the server at %s is of no use (%s); until it answers, this process keeps to 1/%d of the limits"
+    "shared limits: the server at %s is unavailable (%s); until it answers, this process keeps to 1/%d of the limits"
 )
 _JITTER: Final = 0.1
-_SHORTEST_BACKOFF: Final = 0.1
-_LONGEST_BACKOFF: Final = 5.0
+_MIN_BACKOFF: Final = 0.1
+_MAX_BACKOFF: Final = 5.0
 
 
 class _Waiter:
@@ -53,7 +53,7 @@ class _Waiter:
 
 
 class RedisStore:
-    """Implements `LimitStore`. What waits is asked for by a task that runs only as long as something waits."""
+    """A `LimitStore` on a Redis server. A task exchanges reports with the server only as long as requests wait."""
 
     def __init__(self, server: RedisServer, member: Member, *, timeout: float) -> None:
         self._server = server
@@ -61,8 +61,8 @@ class RedisStore:
         self._timeout = timeout
         self._waiting: dict[_Waiter, None] = {}  # an ordered set
         self._share: RateLimit | None = None
-        self._may_go = -math.inf
-        """Until then nothing may go, as the store knows; it is down or not."""
+        self._window_free_at = -math.inf
+        """The time before which no request may be sent, by the last reply, even if the server has failed since."""
         self._failures = 0
         self._warns_at = -math.inf
         self._closed = False
@@ -107,7 +107,7 @@ class RedisStore:
         if last.waiting or "concurrency" in last.limits:
             self._report_soon()
         elif self._is_up and self._serving is None:
-            self._serve_in(_REPORT_SECONDS)
+            self._serve_in(_REPORT_DELAY)
 
     def learn(self, kind: Kind | None, limit: int | None, *, remaining: int = 0, pause: float = 0.0) -> None:
         """See `LimitStore`."""
@@ -125,18 +125,20 @@ class RedisStore:
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             self._nudge.set()
             with anyio.move_on_after(self._timeout):
-                await self._rest()
+                await self._wait_until_idle()
             if self._serving is not None:
                 self._serving.cancel()
-                await self._rest()
+                await self._wait_until_idle()
             if self._server.is_connected and self._share is None:
                 await self._exchange()
             await self._server.aclose()
-            if self._closer is not None and not self._closer.ag_running:  # else the loop ends, and closes it now
+            if (
+                self._closer is not None and not self._closer.ag_running
+            ):  # otherwise the loop is ending, and is closing it now
                 await self._closer.aclose()
 
-    async def _rest(self) -> None:
-        """Wait until no task serves."""
+    async def _wait_until_idle(self) -> None:
+        """Wait until no task serves requests."""
         while self._serving is not None:
             self._rested = anyio.Event()
             await self._rested.wait()
@@ -151,7 +153,7 @@ class RedisStore:
         return self._share is None and not self._closed
 
     def _report_soon(self) -> None:
-        if self._is_up:  # else the next probe reports it
+        if self._is_up:  # otherwise the next probe reports it
             self._nudge.set()
             self._serve_soon()
 
@@ -191,7 +193,7 @@ class RedisStore:
                     elif not self._nudge.is_set():
                         break
         except BaseException:
-            self._stop_waiting()  # somebody cancels all tasks, or the event loop ends
+            self._stop_waiting()  # all tasks are cancelled, or the event loop is closing
             raise
         finally:
             self._serving = None
@@ -200,33 +202,33 @@ class RedisStore:
             self._serve_in(self._next_report())
 
     async def _pause(self) -> None:
-        """Wait until it is time to ask again, or something has changed here."""
+        """Wait until it is time to ask again, or until this process has changes to report."""
         if self._member.last.asks_in:
             with anyio.move_on_after(self._member.last.asks_in * (1 + _JITTER * random.random())):
                 await self._nudge.wait()
 
     def _next_report(self) -> float:
         if self._share is not None:
-            backoff = min(_LONGEST_BACKOFF, _SHORTEST_BACKOFF * 2.0 ** min(self._failures, 10))
+            backoff = min(_MAX_BACKOFF, _MIN_BACKOFF * 2.0 ** min(self._failures, 10))
             return backoff * random.uniform(0.5, 1)
         if not self._member.is_reported:
-            return _REPORT_SECONDS
+            return _REPORT_DELAY
         return self._member.lease / 3 if self._member.held else _IDLE_SECONDS
 
     # One exchange ------------------------------------------------------------------------------------------------
 
     async def _exchange(self) -> bool:
-        """Return whether the server has answered."""
+        """Exchange one report with the server, and return whether it has answered."""
         try:
             await self._connect()
-            for _ in range(_MOST_REPEATS):
+            for _ in range(_MAX_REPEATS):
                 self._nudge = anyio.Event()
-                waiters = tuple(islice(self._waiting, _MOST_ASKED))
+                waiters = tuple(islice(self._waiting, _MAX_ASKED_PERMITS))
                 answer = await self._ask([waiter.tokens for waiter in waiters])
                 if self._member.receive(answer):
                     self._take(answer, waiters)
                     return True
-            self._fail("it loses what it is told")
+            self._fail("it does not keep the reported use")
         except TimeoutError as error:
             self._fail(str(error) or "no answer in time")
         except SERVER_ERRORS as error:
@@ -236,13 +238,13 @@ class RedisStore:
     async def _connect(self) -> None:
         if self._server.is_connected:
             return
-        # Connecting may take longer than a call is to wait for the store.
-        call_off = call_later(self._timeout, self._degrade_soon)
+        # Connecting may take longer than a call waits for the store.
+        cancel_timer = call_later(self._timeout, self._degrade_soon)
         try:
             with anyio.fail_after(_CONNECT_SECONDS):
                 await self._server.connect()
         finally:
-            call_off()
+            cancel_timer()
 
     async def _degrade_soon(self) -> None:
         self._degrade()
@@ -261,10 +263,10 @@ class RedisStore:
             if waiter in self._waiting:
                 del self._waiting[waiter]
                 waiter.finish(permit)
-            else:  # cancelled, or served by a local permit, meanwhile
+            else:  # cancelled, or served with a local permit, during the exchange
                 self.release(permit, counted=False)
-        self._may_go = anyio.current_time() + answer.wait
-        for waiter in [waiter for waiter in self._waiting if waiter.latest < self._may_go]:
+        self._window_free_at = anyio.current_time() + answer.wait
+        for waiter in [waiter for waiter in self._waiting if waiter.latest < self._window_free_at]:
             del self._waiting[waiter]
             waiter.finish(max(answer.wait, answer.asks_in))
         if self._failures:
@@ -276,13 +278,13 @@ class RedisStore:
         self._degrade()
         now = anyio.current_time()
         if not self._closed and now >= self._warns_at:
-            self._warns_at = now + _WARNING_SECONDS
+            self._warns_at = now + _WARNING_INTERVAL
             _logger.warning(_WARNING, self._server, why, self._member.members)
 
     def _degrade(self) -> None:
-        """From now on permits are local ones; but what waits for the window to have room waits for that."""
+        """Grant local permits from now on, to waiting requests only once the window has room for them."""
         self._share = self._member.share()
-        wait = self._may_go - anyio.current_time()
+        wait = self._window_free_at - anyio.current_time()
         if wait <= 0:
             self._stop_waiting()
         elif self._waiting:

@@ -1,13 +1,13 @@
-"""What one process has used within the sliding window, and what of it the store has not counted yet. No I/O."""
+"""The use of one process within the sliding window, and the part that the store has not counted yet. No I/O."""
 
 from typing import Final
 
 BUCKETS: Final = 122
-"""Buckets of a window: half a second each, in one of 61 s."""
+"""The number of buckets of a window: half a second each, for a window of 61 s."""
 
 
 class UsageWindow:
-    """Requests and tokens in buckets of time. Memory is bounded by the number of buckets."""
+    """Requests and tokens in time buckets. The number of buckets bounds the memory."""
 
     __slots__ = ("_size", "_uncounted", "_used", "window")
 
@@ -21,7 +21,7 @@ class UsageWindow:
         """Count use at the time `at`.
 
         Args:
-            counted: Whether the store counts it already.
+            counted: Whether the store has already counted it.
         """
         bucket = int(at // self._size)
         _add(self._used, bucket, requests, tokens)
@@ -33,22 +33,22 @@ class UsageWindow:
         self._expire(now)
         return sum(use[0] for use in self._used.values()), sum(use[1] for use in self._used.values())
 
-    def take_news(self) -> dict[int, tuple[int, int]]:
-        """Return what the store has not counted, and take it for counted."""
-        news, self._uncounted = self._uncounted, {}
-        return news
+    def take_uncounted(self) -> dict[int, tuple[int, int]]:
+        """Return the use that the store has not counted, and mark it as counted."""
+        uncounted, self._uncounted = self._uncounted, {}
+        return uncounted
 
     def restate(self) -> None:
-        """ReserveRequest everything again, to a store that has lost it."""
+        """Mark all use as uncounted, to report it again to a store that has lost it."""
         self._uncounted = dict(self._used)
 
-    def by_age(self, news: dict[int, tuple[int, int]], now: float) -> list[tuple[int, int, int]]:
+    def by_age(self, buckets: dict[int, tuple[int, int]], now: float) -> list[tuple[int, int, int]]:
         """Return age in milliseconds, requests and tokens of each bucket within the window."""
         self._expire(now)
         oldest = self._oldest(now)
         return [
             (max(0, round((now - (bucket + 1) * self._size) * 1000)), requests, tokens)
-            for bucket, (requests, tokens) in news.items()
+            for bucket, (requests, tokens) in buckets.items()
             if bucket >= oldest
         ]
 
@@ -63,9 +63,9 @@ class UsageWindow:
 
 
 def _add(buckets: dict[int, tuple[int, int]], bucket: int, requests: int, tokens: int) -> None:
-    was = buckets.get(bucket, (0, 0))
-    now = (was[0] + requests, was[1] + tokens)
-    if now == (0, 0):
+    before = buckets.get(bucket, (0, 0))
+    after = (before[0] + requests, before[1] + tokens)
+    if after == (0, 0):
         buckets.pop(bucket, None)
     else:
-        buckets[bucket] = now
+        buckets[bucket] = after

@@ -1,22 +1,22 @@
--- One exchange of a process (a "member") with the limits that it shares: it reports what it has used and asks for
--- what it wants to send; the answer says how many of these requests may go, or when to ask again.
+-- One exchange of a process (a "member") with the shared limits: the process reports its use and asks for permits for
+-- its waiting requests; the reply states how many of them are granted, or when to ask again.
 --
 -- KEYS  1 state    hash    totals and buckets of the sliding window, limits, pause
 --       2 members  hash    member -> [seq, use_seq, held, requests, tokens, at, want, head]
---       3 leases   sorted  member -> when its slots are taken back, unless it reports again
---       4 waiting  sorted  member -> until when room is kept for it
--- ARGV  1 a JSON object. The answer is a JSON object as well. All times are milliseconds.
+--       3 leases   sorted  member -> when its slots are freed, unless it reports again
+--       4 waiting  sorted  member -> until when room is reserved for it
+-- ARGV  1 a JSON object. The reply is a JSON object as well. All times are milliseconds.
 local STATE, MEMBERS, LEASES, WAITING = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local KEEP = 3600000          -- unused keys expire after an hour
-local STATED_FOR = 60000      -- a configured limit counts as long as some process repeats it
-local CONFIRMED_FOR = 300000  -- a limit from a 429 is probed when it was not confirmed for so long,
+local STATED_FOR = 60000      -- how long a configured limit counts unless a process repeats it
+local CONFIRMED_FOR = 300000  -- a limit from a 429 is raised after this time without confirmation,
 local GROWS_IN = 10000        -- by 1 %, which doubles in this time
-local OTHERS_SLOTS_FOR = 1000 -- slots of programs that do not take part are expected back after this time
-local SLACK = 0.02            -- part of its use that a member may be ahead of another one that waits,
-local SLACK_REQUESTS = 0.5    -- and so many requests;
-local SLACK_SLOTS = 1.5       -- more where only slots are limited: each change of hands leaves one empty for a moment
-local POLL, LONGEST_POLL = 5, 1000
-local GRACE = 500             -- a waiting member may be late by so much
+local OTHERS_SLOTS_FOR = 1000 -- slots of programs outside the shared limits are expected to be free after this time
+local SLACK = 0.02            -- the share of its use by which a member may be ahead of another, waiting one,
+local SLACK_REQUESTS = 0.5    -- plus this number of requests;
+local SLACK_SLOTS = 1.5       -- more if only slots are limited, since each handover leaves a slot empty for a moment
+local MIN_POLL, MAX_POLL = 5, 1000
+local GRACE = 500             -- the tolerated delay of a waiting member
 local KINDS = { 'requests', 'tokens', 'concurrency' }
 
 local call, floor, ceil, max, min, huge = redis.call, math.floor, math.ceil, math.max, math.min, math.huge
@@ -24,7 +24,7 @@ local ask = cjson.decode(ARGV[1])
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
 local me = ask.member
-local half_life = ask.window / 2 -- of a member's use, by which shares are made equal
+local half_life = ask.window / 2 -- of a member's use, by which shares are equalized
 
 -- State ---------------------------------------------------------------------------------------------------------
 local fields = { 'epoch', 'last', 'oldest', 'requests', 'tokens', 'in_flight', 'pause', 'outside', 'outside_until' }
@@ -40,7 +40,7 @@ for index, value in ipairs(call('HMGET', STATE, unpack(fields))) do
     was[fields[index]] = state[fields[index]]
   end
 end
--- New, evicted in part, or the clock was set back: begin again. The members then report all they have used.
+-- New, partly evicted, or the clock was set back: start over. The members then report all their use again.
 local found = call('EXISTS', MEMBERS, LEASES)
 if not state.epoch or found == 1 or now < (state.last or 0) - 1000 then
   call('DEL', STATE, MEMBERS, LEASES, WAITING)
@@ -79,7 +79,7 @@ local function forget(member, record)
 end
 
 local mine = load(me)
-if ask.seq <= mine.seq then -- received before, or overtaken by a later one on another connection
+if ask.seq <= mine.seq then -- a duplicate, or overtaken by a later exchange on another connection
   return cjson.encode({ epoch = state.epoch, stale = true })
 end
 mine.seq = ask.seq
@@ -96,7 +96,7 @@ call('ZREMRANGEBYSCORE', WAITING, '-inf', now)
 local size = ask.window / ask.buckets
 local current, first = floor(now / size), floor((now - ask.window) / size)
 
--- A bucket counts until all of it is older than the window.
+-- A bucket counts until it is completely outside the window.
 local oldest = state.oldest or first
 for bucket = oldest, min(first - 1, oldest + ask.buckets + 2) do
   local spent = call('HMGET', STATE, 'r' .. bucket, 't' .. bucket)
@@ -114,9 +114,9 @@ local function count(bucket, requests, tokens)
   state.requests, state.tokens = state.requests + requests, state.tokens + tokens
 end
 
-if ask.use_seq > mine.use_seq then -- else it is repeated, because an answer was lost
+if ask.use_seq > mine.use_seq then -- otherwise it is a repetition after a lost reply
   mine.use_seq = ask.use_seq
-  for _, use in ipairs(ask.use) do -- sent without leave, or billed otherwise than asked for
+  for _, use in ipairs(ask.use) do -- sent with a local permit, or billed differently than asked for
     local bucket = floor((now - use[1]) / size)
     if bucket >= state.oldest then
       count(min(bucket, current), use[2], use[3])
@@ -125,7 +125,7 @@ if ask.use_seq > mine.use_seq then -- else it is repeated, because an answer was
   end
 end
 
--- When no more than `most` of a kind counts, if nothing is sent.
+-- Return the time when at most `most` of a kind counts, if nothing else is sent.
 local function free_at(kind, most)
   local left, names = state[kind], {}
   for bucket = state.oldest, current do
@@ -141,16 +141,16 @@ local function free_at(kind, most)
 end
 
 -- Limits ----------------------------------------------------------------------------------------------------------
-for kind, limit in pairs(ask.stated) do -- the lowest counts
+for kind, limit in pairs(ask.stated) do -- the lowest limit counts
   local valid = now < (state['stated_until:' .. kind] or 0)
   if not valid or limit <= state['stated:' .. kind] then
     state['stated:' .. kind], state['stated_until:' .. kind] = limit, now + STATED_FOR
   end
 end
-for _, lesson in ipairs(ask.learn) do
-  local kind, limit, remaining = lesson[1], lesson[2], lesson[3]
+for _, update in ipairs(ask.learn) do
+  local kind, limit, remaining = update[1], update[2], update[3]
   state['learnt:' .. kind], state['learnt_at:' .. kind] = limit, now
-  -- What we did not send ourselves was sent with the same key by programs that do not take part.
+  -- Use beyond our own comes from programs with the same key outside the shared limits.
   if kind == 'concurrency' then
     state.outside, state.outside_until = max(0, limit - remaining - state.in_flight), now + OTHERS_SLOTS_FOR
   else
@@ -176,8 +176,8 @@ for _, kind in ipairs(KINDS) do
   limits[kind] = limit
 end
 
--- Who may go ------------------------------------------------------------------------------------------------------
--- A member's use, and what one request of `tokens` adds to it: as a part of the limit that is nearest.
+-- Permits ---------------------------------------------------------------------------------------------------------
+-- A member's use, and the increase by one request of `tokens`, as a share of the tightest limit.
 local only_slots = limits.requests == huge and limits.tokens == huge
 
 local function used(record)
@@ -203,7 +203,7 @@ local function waiting_others()
   return others
 end
 
--- Whether a request leaves enough for the members that wait and have used less.
+-- Return whether a request leaves enough for the waiting members that have used less.
 local function is_my_turn(tokens, slots, requests)
   local kept, kept_tokens = 0, 0
   local ahead = used(mine) * (1 - SLACK) - (only_slots and SLACK_SLOTS or SLACK_REQUESTS) * unit(tokens)
@@ -217,7 +217,7 @@ local function is_my_turn(tokens, slots, requests)
     and (kept_tokens == 0 or state.tokens + kept_tokens + tokens <= limits.tokens)
 end
 
--- The milliseconds until this request may go, as far as that is known; nothing if it may go now.
+-- Return the milliseconds until this request may be sent, as far as known; nil if it may be sent now.
 local function wait_for(tokens)
   local outside = now < state.outside_until and state.outside or 0
   local slots = limits.concurrency - state.in_flight - outside
@@ -227,7 +227,7 @@ local function wait_for(tokens)
   elseif requests < 1 then
     return free_at('requests', limits.requests - 1) - now
   elseif state.tokens > 0 and state.tokens + tokens > limits.tokens then
-    return free_at('tokens', max(0, limits.tokens - tokens)) - now -- more than the limit goes when nothing else counts
+    return free_at('tokens', max(0, limits.tokens - tokens)) - now -- above the limit: once nothing else counts
   elseif slots < 1 or not is_my_turn(tokens, slots, requests) then
     return 0
   end
@@ -249,7 +249,7 @@ if granted > 0 then
   mine.held = mine.held + granted
 end
 
--- Who is next asks soon, who is further behind asks less often: the load does not grow with the number of members.
+-- The next member in line polls fast, later ones more slowly, so that the load does not grow with their number.
 local function poll()
   local my_use, rank = used(mine), 1
   for _, other in ipairs(waiting_others()) do
@@ -257,12 +257,12 @@ local function poll()
       rank = rank + 1
     end
   end
-  return min(LONGEST_POLL, POLL * rank)
+  return min(MAX_POLL, MIN_POLL * rank)
 end
 
-local asks_in = wait and (wait > 0 and max(POLL, min(wait, LONGEST_POLL)) or poll()) or 0
+local asks_in = wait and (wait > 0 and max(MIN_POLL, min(wait, MAX_POLL)) or poll()) or 0
 
--- What is kept, and the answer --------------------------------------------------------------------------------------
+-- The new state, and the reply --------------------------------------------------------------------------------------
 if ask.leave then
   forget(me, mine)
 else

@@ -1,6 +1,6 @@
-"""What the fixtures of the pytest plugin are made of, and the types to annotate them with: docs/testing.md.
+"""The implementation of the pytest plugin's fixtures, and the types to annotate them with: docs/testing.md.
 
-It needs the extra `testing`.
+Needs the extra `testing`.
 """
 
 from .server import EmulatorServer, JinaEmulator, ReceivedRequest

@@ -1,4 +1,4 @@
-"""Two ASGI apps that stand in for the emulator: one answers from a recording, one asks the API and records it."""
+"""Two ASGI apps in place of the emulator: one replays a recording, the other calls the API and records it."""
 
 import json
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from .._endpoint import Endpoint
 from .recordings import RecordedResponse, Recording, Scrubber, shown
 
 _TIMEOUT = 120.0
-"""Seconds for one answer of the API while it is recorded: more than any client waits by default."""
+"""Seconds for one response of the API during recording, longer than the default timeouts of clients."""
 
 
 class Replay:
-    """Answers from a recording, and keeps what it has no answer for.
+    """An app that answers from a recording, and collects the requests without a recorded answer.
 
     Raises:
-        ValueError: The file holds no recording.
+        ValueError: The file is not a recording.
     """
 
     def __init__(self, path: Path, node_id: str) -> None:
@@ -36,30 +36,30 @@ class Replay:
                 raise ValueError(f"{path}: {error}") from error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Answer one request."""
         request = Request(scope, receive)
         body = Scrubber().body(await request.body())
         answer = self._recording.find(body)
-        response = self._refusal(body) if answer is None else _response(answer)
+        response = self._not_recorded(body) if answer is None else _response(answer)
         await response(scope, receive, send)
 
     def end(self) -> str | None:
-        """Why the test cannot stand, if so."""
+        """Return why the test must fail, or None."""
         return _listed(self._problems)
 
-    def _refusal(self, body: Any) -> Response:
+    def _not_recorded(self, body: Any) -> Response:
         problem = (
             f"no recording of this request: {shown(body)}\n"
             f"{self._recording.nearest(body)}, in {self._path}\n"
             f"record it with: pytest --rerank-record '{self._node_id}'"
         )
         self._problems.append(problem)
-        # A status that no client tries again.
+        # A status that clients do not retry.
         return JSONResponse({"detail": problem}, 404)
 
 
 class RecordingApp:
-    """Asks the API, and writes what it has answered when the test ends."""
+    """An app that forwards requests to the API, and writes the responses to a recording when the test ends."""
 
     def __init__(self, path: Path, upstream: Endpoint) -> None:
         self._path = path
@@ -69,7 +69,7 @@ class RecordingApp:
         self._recording = Recording()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, as it will be replayed."""
+        """Answer one request with the API's response, scrubbed as in the recording."""
         request = Request(scope, receive)
         body = await request.body()
         try:
@@ -84,7 +84,7 @@ class RecordingApp:
         await _response(answer)(scope, receive, send)
 
     def end(self) -> str | None:
-        """Writes the recording, if it is whole; says why not."""
+        """Write the recording if it is complete; otherwise return why not."""
         if self._recording and not self._problems:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(self._recording.to_text(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Recordings: what the API was asked, and its answers, as a file that people can read. Pure, but for the file."""
+"""Recordings of requests and the API's responses, as human-readable JSON. No I/O."""
 
 import json
 import re
@@ -15,28 +15,28 @@ from ..emulator.scorers import SCORER_HEADER
 
 _SCRUBBED: Final = "SCRUBBED"
 _KEY: Final = re.compile(r"jina_[A-Za-z0-9_-]{16,}")
-"""The keys of the hosted API begin so."""
-_LONGEST_VALUE: Final = 80  # characters, in what a failed test shows
+"""The form of the hosted API's keys."""
+_MAX_VALUE_LENGTH: Final = 80  # characters, in the message of a failed test
 
 _KEPT_HEADERS: Final = ("content-type", "retry-after", "x-request-id", SCORER_HEADER)
-"""A list of what is kept, since nobody can list all that might be secret."""
+"""An allowlist, since the headers that may contain secrets cannot be enumerated."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedResponse:
-    """What the API said."""
+    """A response of the API."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
-    """Parsed JSON; a text if it was none."""
+    """Parsed JSON; a text if the body was not JSON."""
 
 
 class Recording:
-    """The answers of one test, by the bodies of their requests.
+    """The responses of one test, by the bodies of their requests.
 
-    A body has one answer, the last that was given: what was refused and tried again while it was recorded is answered
-    at once when it is replayed.
+    Only the last response to a body is kept, so that requests retried during recording succeed at the first attempt
+    in a replay.
     """
 
     def __init__(self) -> None:
@@ -46,16 +46,16 @@ class Recording:
         return len(self._exchanges)
 
     def add(self, body: Any, answer: RecordedResponse) -> None:
-        """Keeps the answer to `body`."""
+        """Record the response to `body`."""
         self._exchanges[_identity(body)] = body, answer
 
     def find(self, body: Any) -> RecordedResponse | None:
-        """The answer to a body with the same JSON, in whatever order its fields are; None if there is none."""
+        """Return the response to a body with equal JSON, regardless of the order of fields, or None."""
         found = self._exchanges.get(_identity(body))
         return None if found is None else found[1]
 
     def nearest(self, body: Any) -> str:
-        """How `body` differs from what was recorded, for people."""
+        """Describe how `body` differs from the most similar recorded request."""
         differences = [_different_fields(body, recorded) for recorded, _ in self._exchanges.values()]
         if not differences:
             return "nothing was recorded"
@@ -64,7 +64,7 @@ class Recording:
         return f"the nearest of {len(differences)} recorded requests differs in {fields}"
 
     def to_text(self) -> str:
-        """The recording as JSON, one field a line."""
+        """Return the recording as JSON, with one field per line."""
         exchanges = [
             {"request": body, "answer": {"status": answer.status, "headers": answer.headers, "body": answer.body}}
             for body, answer in self._exchanges.values()
@@ -73,10 +73,10 @@ class Recording:
 
     @classmethod
     def from_text(cls, text: str) -> "Recording":
-        """The recording that `to_text` wrote.
+        """Parse a recording written by `to_text`.
 
         Raises:
-            ValueError: It is no such text.
+            ValueError: The text is not a recording.
         """
         recording = cls()
         try:
@@ -91,7 +91,7 @@ class Recording:
 
 
 class Scrubber:
-    """Takes `key`, and what looks like a key of the hosted API, out of all that is recorded, however it is quoted."""
+    """A filter that removes `key`, and texts like keys of the hosted API, from recordings, however they are quoted."""
 
     def __init__(self, key: str | None = None) -> None:
         secrets = [] if key is None else [key]
@@ -102,7 +102,7 @@ class Scrubber:
         return self._redactor.text(text)
 
     def body(self, data: bytes) -> Any:
-        """Return what a body says: parsed JSON, or a text if it is none."""
+        """Return a body without keys: parsed JSON, or a text if it is not JSON."""
         text = data.decode("utf-8", "replace")
         try:
             return self._redactor.json(json.loads(text))
@@ -110,16 +110,16 @@ class Scrubber:
             return self.text(text)
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return those of an answer's headers that a recording keeps; names in lower case."""
+        """Return the response headers that a recording keeps; names in lower case."""
         return {name: self.text(headers[name]) for name in _KEPT_HEADERS if name in headers}
 
 
 def recording_path(test_file: Path, node_id: str) -> Path:
-    """Where the recording of a test is: in the folder `recordings` beside its file."""
+    """Return the path of a test's recording, in the directory `recordings` beside the test's file."""
     test = ".".join(node_id.split("::")[1:])
     name = re.sub(r"[^\w.-]+", "-", test).strip("-")[:100]
     if re.sub(r"[\[\]]", "-", test).strip("-") != name:
-        # Two tests may differ in nothing but what a file's name cannot hold.
+        # Two tests may differ only in characters that a file name cannot contain.
         name += "-" + sha256(test.encode()).hexdigest()[:8]
     return test_file.parent / "recordings" / test_file.stem / f"{name}.json"
 
@@ -129,7 +129,7 @@ def _identity(body: Any) -> str:
 
 
 def _different_fields(body: Any, recorded: Any) -> dict[str, Any]:
-    """What was recorded of the fields that differ."""
+    """Return the recorded values of the fields that differ."""
     if not is_object(body) or not is_object(recorded):
         return {"everything": recorded}
     names = sorted({*body, *recorded})
@@ -138,13 +138,13 @@ def _different_fields(body: Any, recorded: Any) -> dict[str, Any]:
 
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
+    return text if len(text) <= _MAX_VALUE_LENGTH else text[:_MAX_VALUE_LENGTH] + "…"
 
 
 def shown(body: Any) -> str:
-    """A request in a few words."""
+    """Return a short description of a request."""
     if not is_object(body):
-        return "a body that is no JSON object"
+        return "a body that is not a JSON object"
     documents = body.get("documents")
     count = len(documents) if is_array(documents) else 0
     return f"query {body.get('query')!r:.80} with {count} documents for {body.get('model')}"

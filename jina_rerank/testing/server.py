@@ -1,4 +1,4 @@
-"""The emulator as tests use it: one server for a session, and in each test a new emulator behind it."""
+"""The emulator for tests: one server per session, with a new emulator behind it for each test."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,24 +22,24 @@ _HOST: Final = "127.0.0.1"
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """One request to rerank that has arrived whole."""
+    """One completely received request to rerank."""
 
     path: str
     headers: Mapping[str, str] = field(repr=False)
-    """Names in lower case. The key is in them."""
+    """Names in lower case, the key included."""
     body: Any
-    """Parsed JSON; a text if it was none."""
+    """Parsed JSON; a text if the body was not JSON."""
     status: int | None = None
-    """The status it was answered with; None before that, and if nobody waited for the answer."""
+    """The status of the response; None before it, or if the client disconnected."""
 
     @property
     def query(self) -> Any:
-        """The query, as it was sent."""
+        """The query as sent."""
         return self._sent("query")
 
     @property
     def documents(self) -> Any:
-        """The documents, as they were sent: without blank ones, and with equal ones once where the model allows it."""
+        """The documents as sent: without blank ones and, if the model allows it, without duplicates."""
         return self._sent("documents")
 
     @property
@@ -49,7 +49,7 @@ class ReceivedRequest:
 
     @property
     def top_n(self) -> Any:
-        """How many were asked for; the number of documents if all."""
+        """The number of requested results; the number of documents if all."""
         return self._sent("top_n")
 
     def _sent(self, name: str) -> Any:
@@ -57,14 +57,14 @@ class ReceivedRequest:
 
 
 class JinaEmulator:
-    """The API as one test sees it."""
+    """The emulated API of one test."""
 
     url: str
-    """`http://host:port`: what a client takes as `base_url`."""
+    """`http://host:port`, the `base_url` for a client."""
     api_key: str
-    """A key that the emulator takes, and that no other test has used."""
+    """A key that the emulator accepts, unique to this test."""
     requests: list[ReceivedRequest]
-    """All requests to rerank that were received, in the order in which they came."""
+    """All received requests to rerank, in order of arrival."""
 
     def __init__(self, url: str, api_key: str, app: ASGIApp) -> None:
         self.url = url
@@ -74,28 +74,28 @@ class JinaEmulator:
         self._faults: list[str] = []
 
     def fail_next(self, fault: str, *, times: int = 1) -> None:
-        """Lets the next requests go wrong.
+        """Inject a fault into the next requests.
 
         Args:
-            fault: How, in the words of docs/emulator.md: "503", "429:1:0.2", "slow:1:2s", "cut".
-            times: How many of them.
+            fault: The fault, in the syntax of docs/emulator.md: "503", "429:1:0.2", "slow:1:2s", "cut".
+            times: The number of requests.
 
         Raises:
-            ValueError: There is no such fault, or the answers come from a recording.
+            ValueError: The fault is invalid, or the test is a recorded one.
         """
         if isinstance(self._app, Replay | RecordingApp):
-            raise ValueError("fail_next: a recorded test gets the API's own answers; leave out its marker")  # noqa: TRY004  # the value is what is wrong
+            raise ValueError("fail_next: a recorded test gets the API's own answers; leave out its marker")  # noqa: TRY004  # the call is invalid, not the type
         parse_fault(fault)
         self._faults += [fault] * times
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request, as an ASGI app."""
+        """Serve one request, as an ASGI app."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         body = await _read(receive)
         if body is None:
-            return  # to nobody
+            return  # no client is left to receive a response
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         received = ReceivedRequest(scope["path"], headers, _parsed(body))
         self.requests.append(received)
@@ -112,15 +112,15 @@ class JinaEmulator:
 
 
 class EmulatorServer:
-    """The server for a session; each test `begin`s with a new emulator behind it.
+    """The server of a session; `begin` starts a test with a new emulator behind it.
 
     Args:
-        options: Those of `jina_rerank.emulator.create_app`.
-        variable: Looks up variables of the environment, which name the API to record; None replays recordings.
+        options: The options of `jina_rerank.emulator.create_app`.
+        variable: Returns variables of the environment, which name the API to record; None replays recordings.
 
     Raises:
-        ConfigurationError: A variable breaks a rule, or there is no key for the hosted API.
-        ValueError: As `create_app`.
+        ConfigurationError: A variable is invalid, or the key for the hosted API is missing.
+        ValueError: As for `create_app`.
     """
 
     url: str
@@ -133,7 +133,7 @@ class EmulatorServer:
         self._options = options
         self._numbers = count(1)
         self._recorded: Replay | RecordingApp | None = None
-        # Before the first test begins, session-wide fixtures may ask already.
+        # Session-scoped fixtures may send requests before the first test begins.
         self._current = JinaEmulator("", "", create_app(**options))
 
         async def serve_current(scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,18 +143,20 @@ class EmulatorServer:
         self.url = self._server.url
 
     def begin(self, recorded: tuple[Path, str] | None = None) -> JinaEmulator:
-        """A new emulator, that has seen no request; of a recorded test with file and node id: its recording.
+        """Return a new emulator without requests; for a recorded test, given by file and node id, its recording.
 
         Raises:
             ValueError: The recording cannot be read.
         """
         self._recorded = None if recorded is None else self._recorded_app(*recorded)
-        api_key = f"jina_test_{next(self._numbers)}"  # clients share what they learn of a key
+        api_key = (
+            f"jina_test_{next(self._numbers)}"  # a new key, since clients share the limits that they learn for a key
+        )
         self._current = JinaEmulator(self.url, api_key, self._recorded or create_app(**self._options))
         return self._current
 
     def end(self) -> str | None:
-        """Ends the test; says why its recording does not do, if so."""
+        """End the test; return the problem with its recording, or None."""
         return None if self._recorded is None else self._recorded.end()
 
     def __enter__(self) -> Self:
@@ -171,7 +173,7 @@ class EmulatorServer:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None if the client has gone before its end."""
+    """Return the whole body; None if the client disconnects before its end."""
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -183,7 +185,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _from_start(body: bytes, receive: Receive) -> Receive:
-    """`receive`, with what was read of it once more."""
+    """Return a `receive` that yields the already read body again."""
     unread = [body]
 
     async def receive_again() -> Message:

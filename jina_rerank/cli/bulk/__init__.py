@@ -1,4 +1,4 @@
-"""`jina-rerank bulk`: ranks each row of a file, and goes on where it was when it is called again."""
+"""`jina-rerank bulk`: ranks each row of a file, and resumes when it is called again."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ from ..._config import DEFAULT_DEADLINE, DEFAULT_MAX_DOCUMENTS, DEFAULT_TIMEOUT
 from ...catalog import DEFAULT_MODEL
 from ...sync import SyncRerankClient
 from ..console import note, warnings_noted
-from ..failures import CommandError, ends_clearly, writing
+from ..failures import CommandError, reporting_errors, writing
 from ..server import (
     AllowInsecure,
     ApiKeyVariable,
@@ -36,29 +36,29 @@ from .screen import progress_bar, spent
 from .tables import Columns, Table, count_records, opened, read_records, table_at
 
 
-@ends_clearly
+@reporting_errors
 def bulk(
     source: Annotated[
         Path,
         typer.Argument(
             metavar="IN",
-            help="Rows with query and documents, and id if you like: .jsonl, .csv or .parquet; - for stdin.",
+            help="Rows with query, documents and an optional id: .jsonl, .csv or .parquet; - for stdin.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the rankings go; its name tells the format.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File for the rankings; its suffix sets the format.")],
     *,
-    top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="How many of the best to keep.")] = None,
+    top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=1, help="Keep only the best N documents.")] = None,
     query_column: Annotated[str, typer.Option(metavar="NAME", help="The column of queries.")] = "query",
     documents_column: Annotated[
         str, typer.Option(metavar="NAME", help="The column of lists of documents.")
     ] = "documents",
     with_documents: Annotated[
-        bool, typer.Option("--with-documents", help="Put the ranked documents into OUT too, best first.")
+        bool, typer.Option("--with-documents", help="Write the ranked documents to OUT too, best first.")
     ] = False,
     model: ModelOption = DEFAULT_MODEL,
     max_concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="How many requests at once; by default as many as the server takes, up to 100."),
+        typer.Option(min=1, help="Concurrent requests; by default as many as the server accepts, up to 100."),
     ] = None,
     max_documents: MaxDocuments = DEFAULT_MAX_DOCUMENTS,
     max_doc_length: MaxDocLength = None,
@@ -72,9 +72,9 @@ def bulk(
 ) -> None:
     """Rank the documents of each row of a file.
 
-    When it was interrupted, or killed, the same command goes on where it was.
-    Rows that fail go to OUT.failed.jsonl with their error; the same command
-    tries them again.
+    After an interruption or a kill, the same command resumes the work. Failed
+    rows go to OUT.failed.jsonl with their errors; the same command retries
+    them.
     """
     server = ServerOptions(
         base_url=base_url,
@@ -87,7 +87,7 @@ def bulk(
         max_documents=max_documents,
         scoring=scoring,
     )
-    given = {
+    other_options = {
         "max_documents": max_documents if max_documents != DEFAULT_MAX_DOCUMENTS else None,
         "scoring": scoring,
         "with_documents": with_documents,
@@ -97,25 +97,31 @@ def bulk(
         top_n=top_n,
         local=local,
         max_doc_length=max_doc_length,
-        others=given,
+        others=other_options,
         query=query_column,
         documents=documents_column,
     )
     with writing(out):
-        ledger = Ledger(table_at(_followed(out)), with_documents=with_documents)
+        ledger = Ledger(table_at(_resolved(out)), with_documents=with_documents)
         _check(source, out, ledger)
-    with opened(source) as table, writing(out), locked(ledger.lock_file), warnings_noted(), server.asked() as client:
+    with (
+        opened(source) as table,
+        writing(out),
+        locked(ledger.lock_file),
+        warnings_noted(),
+        server.open_client() as client,
+    ):
         _work(_Work(client, table, ranking, max_concurrency, with_documents), ledger)
     if ledger.failed:
         raise typer.Exit(1)
 
 
-def _followed(out: Path) -> Path:
-    """What a link leads to: two names of one output have the same files beside it, its lock among them."""
+def _resolved(out: Path) -> Path:
+    """Return the target of a link, so that two names of one output share its side files and its lock."""
     try:
         file = out.resolve() if out.is_symlink() else out
     except RuntimeError:
-        raise CommandError(f"{out} cannot be written: its links lead in a circle") from None
+        raise CommandError(f"{out} cannot be written: its links form a loop") from None
     _check_kind(file)
     return file
 
@@ -123,19 +129,21 @@ def _followed(out: Path) -> Path:
 def _check_kind(file: Path) -> None:
     if file.exists() and not file.is_file():
         kind = "Is a directory" if file.is_dir() else "Is a pipe or a device"
-        raise CommandError(f"{file} cannot be written: {kind}, and it must be a file that can be read again")
+        raise CommandError(f"{file} cannot be written: {kind}; name a regular file, since bulk reads it again")
 
 
 def _check(source: Path, out: Path, ledger: Ledger) -> None:
-    given = None
-    with suppress(OSError):  # what is not there is told when it is read; stdin may be no file of the system's
-        given = os.fstat(sys.stdin.fileno()) if str(source) == "-" else source.stat()
-    if given is not None and str(source) != "-" and not stat.S_ISREG(given.st_mode):
-        raise CommandError(f"{source} is no file, and IN is read more than once; pipe it in, with - as IN")
-    if given is not None and any(file.exists() and os.path.samestat(given, file.stat()) for file in ledger.files):
-        raise CommandError("IN and OUT are the same file, or IN is one that belongs to OUT; name another output")
+    status = None
+    with suppress(OSError):  # reading reports a missing file; stdin may have no descriptor
+        status = os.fstat(sys.stdin.fileno()) if str(source) == "-" else source.stat()
+    if status is not None and str(source) != "-" and not stat.S_ISREG(status.st_mode):
+        raise CommandError(
+            f"{source} is not a regular file, and bulk reads IN more than once; pipe it in, with - as IN"
+        )
+    if status is not None and any(file.exists() and os.path.samestat(status, file.stat()) for file in ledger.files):
+        raise CommandError("IN and OUT are the same file, or IN is a side file of OUT; name another output")
     if not ledger.lock_file.parent.is_dir():
-        raise CommandError(f"{out.parent} is no folder: make it, or name another output")
+        raise CommandError(f"{out.parent} is not a directory: create it, or name another output")
     for file in ledger.files:
         _check_kind(file)
 
@@ -153,23 +161,24 @@ class _Work:
         columns = Columns(needed, optional=("id",), as_json=(self.ranking.documents,))
         return number_rows(read_records(self.table, columns), self.ranking)
 
-    def rank(self, wanted: Callable[[int], bool], settle: Callable[[Mapping[str, Any]], None]) -> str | None:
-        """Rank the rows of the numbers that are wanted; returns the scorer of the emulator that answered."""
-        rows = (row for row in self.rows() if wanted(row.number))
+    def rank(self, selected: Callable[[int], bool], settle: Callable[[Mapping[str, Any]], None]) -> str | None:
+        """Rank the rows whose numbers are selected; return the scorer if an emulator answered."""
+        rows = (row for row in self.rows() if selected(row.number))
         return rank_rows(
             self.client, rows, settle, max_concurrency=self.max_concurrency, with_documents=self.with_documents
         )
 
 
 def _work(work: _Work, ledger: Ledger) -> None:
-    """Rank what is not ranked yet."""
+    """Rank the rows that have failed before, then the remaining ones."""
     ledger.match(work.rows())
-    again, begin = ledger.to_retry(), ledger.settled
+    retried, begin = ledger.to_retry(), ledger.settled
+    ranked = begin - len(retried)
     if begin:
-        failed_before = f", failed and tried again: {len(again):,}" if again else ""
-        note(f"ranked already: {begin - len(again):,}{failed_before}")
+        failed_before = f", failed and retried: {len(retried):,}" if retried else ""
+        note(f"already ranked: {ranked:,}{failed_before}")
 
-    with progress_bar(lambda: count_records(work.table), lambda: work.client.totals, begin - len(again)) as advance:
+    with progress_bar(lambda: count_records(work.table), lambda: work.client.totals, ranked) as advance:
 
         def settle(result: Mapping[str, Any]) -> None:
             ledger.add(result)
@@ -177,8 +186,8 @@ def _work(work: _Work, ledger: Ledger) -> None:
 
         scorer = None
         try:
-            if again:
-                scorer = work.rank(again.__contains__, settle)
+            if retried:
+                scorer = work.rank(retried.__contains__, settle)
             ledger.merge()
             scorer = work.rank(lambda number: number >= begin, settle) or scorer
         finally:
@@ -188,4 +197,4 @@ def _work(work: _Work, ledger: Ledger) -> None:
         note(f"scored by the emulator ({scorer}), not by Jina's model")
     note(f"rows: {ledger.settled:,}, failed: {len(ledger.failed):,}; {spent(work.client.totals)}")
     if ledger.failed:
-        note(f"what failed is in {ledger.failed_file}; the same command tries it again")
+        note(f"the failed rows are in {ledger.failed_file}; run the same command to retry them")

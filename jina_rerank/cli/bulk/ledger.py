@@ -1,9 +1,9 @@
-"""What `jina-rerank bulk` has done: lines that are only ever appended, so that it can be killed at any point.
+"""The progress of `jina-rerank bulk` on disk: append-only lines, so that a kill at any point loses no settled row.
 
-Every row that is settled has one line, in the order of the rows: in the journal if it was ranked, in the side file if
-it failed. The journal is the output itself if that is JSONL; from it the other formats are written at the end. What
-failed and is ranked by a later run goes to a journal of its own, and is then merged: each file is replaced as a whole,
-in an order in which a kill between two leaves lines that are known to be out of date.
+Each settled row has one line, in the order of the rows: in the journal if it was ranked, in the side file if it failed.
+For JSONL the output itself is the journal; the other formats are written from the journal at the end. Rows that failed
+and are ranked by a later run go to a separate journal, which is then merged: each file is replaced as a whole, in an
+order such that a kill between two replacements leaves only lines that the next run recognizes as stale.
 """
 
 import json
@@ -17,10 +17,10 @@ from ..failures import CommandError
 from .rows import Row
 from .tables import Columns, Table, read_records, write_table
 
-_NOT_TEXTS: Final = ("row", "indices", "scores", "documents", "tokens")
+_JSON_COLUMNS: Final = ("row", "indices", "scores", "documents", "tokens")
 """Columns that are JSON in the cells of CSV."""
-_BEGINNING: Final = b'{"row": '
-"""How each line begins: what is torn and does not begin so is somebody else's."""
+_LINE_PREFIX: Final = b'{"row": '
+"""The beginning of each line. A line without it, even a torn one, is not from this command."""
 
 
 class Ledger:
@@ -31,7 +31,7 @@ class Ledger:
         with_documents: Whether its rows have documents.
 
     Raises:
-        CommandError: The output is there, and is not the work of this command.
+        CommandError: The output exists, and is not from this command.
     """
 
     def __init__(self, table: Table, *, with_documents: bool) -> None:
@@ -44,31 +44,31 @@ class Ledger:
         self.failed_file: Path = _beside(out, ".failed.jsonl")
         self._retried_file = _beside(out, ".retried.jsonl")
         self.lock_file: Path = _beside(out, ".lock")
-        """Held by the one run that may change these files."""
+        """The lock that a run holds while it changes these files."""
         self._open: dict[Path, IO[bytes]] = {}
         self.settled: int = 0
-        """Rows that are ranked or have failed: all before this one."""
+        """The number of leading rows that are ranked or have failed."""
         self.failed: dict[int, bytes] = {}
-        """The line of each row that has failed."""
+        """The line of each failed row."""
         self.files: frozenset[Path] = frozenset(
             {out, self.journal, self.failed_file, self._retried_file, self.lock_file}
         )
-        """All that may be written."""
+        """All files that a run may write."""
         self._retried: dict[int, bytes] = {}
         self._unranked: dict[int, str] = {}
-        """The digest of each settled row without a result: it has failed, or its line is lost."""
+        """The digest of each settled row without a ranking: the row has failed, or its line is lost."""
 
     def match(self, rows: Iterable[Row]) -> None:
-        """Finds out what is done of these rows. Nothing is changed before it is known that all of it is theirs.
+        """Find the settled ones among these rows. No file changes until all existing results have matched a row.
 
         Raises:
-            CommandError: It is not.
+            CommandError: A result does not match its row.
         """
         restored = self._is_table and self._out.exists() and not self.journal.exists()
         results = self._results_of_table() if restored else _lines(self.journal)
         self._match(iter(rows), results)
         retried = {_row(line): line for line in _lines(self._retried_file)}
-        # Those that are merged already, or belong to rows that have changed, are out of date.
+        # Lines that are already merged, or whose rows have changed since, are stale.
         self._retried = {
             row: retried[row] for row, digest in self._unranked.items() if _digest(retried.get(row)) == digest
         }
@@ -79,11 +79,11 @@ class Ledger:
         self._write_failed()
 
     def to_retry(self) -> frozenset[int]:
-        """The rows that have failed, and were not ranked since."""
+        """Return the numbers of the rows that have failed and were not ranked since."""
         return frozenset(self._unranked) - frozenset(self._retried)
 
     def add(self, result: Mapping[str, Any]) -> None:
-        """Keeps what became of a row: the next one, or one to retry."""
+        """Append the result of a row: the next one, or one to retry."""
         line = json_line(result).encode() + b"\n"
         row, ranked = result["row"], "error" not in result
         if row < self.settled:
@@ -99,7 +99,7 @@ class Ledger:
             self.failed[row] = line
 
     def merge(self) -> None:
-        """Puts what was ranked after all into its places."""
+        """Move the results of retried rows into the journal, in row order."""
         self.close()
         if self._retried:
             _replace(self.journal, _merged(_lines(self.journal), sorted(self._retried.items())))
@@ -110,7 +110,7 @@ class Ledger:
         self._retried_file.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Writes the output from the journal, if it is another file."""
+        """Write the output from the journal, unless the journal is the output."""
         self.close()
         if not self._is_table:
             self.journal.touch()
@@ -121,12 +121,12 @@ class Ledger:
         self.journal.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Closes the files; adding opens them again."""
+        """Close the files; `add` reopens them."""
         while self._open:
             self._open.popitem()[1].close()
 
     def _results_of_table(self) -> Iterator[bytes]:
-        columns = Columns(self._columns, as_json=_NOT_TEXTS)
+        columns = Columns(self._columns, as_json=_JSON_COLUMNS)
         for record in read_records(self._table, columns):
             if record.problem or not isinstance(record.fields.get("row"), int):
                 raise _foreign(self._out)
@@ -143,23 +143,23 @@ class Ledger:
             if result is not None and _row(result) == row.number:
                 if _digest(result) != row.digest:
                     raise self._mismatch(
-                        row.number, "it was ranked with another id, text, model, or option such as --top-n"
+                        row.number, "the row was ranked with another id, text, model, or option such as --top-n"
                     )
                 result = next(results, None)
             elif failure is not None and _row(failure) == row.number:
-                # It may have been mended since: it is tried again in any case.
+                # Retried even if the row is unchanged; it may have been corrected since.
                 self.failed[row.number], self._unranked[row.number] = failure, row.digest
             elif result is not None:
-                self._unranked[row.number] = row.digest  # somebody has deleted the side file
+                self._unranked[row.number] = row.digest  # the side file was deleted
             else:
                 break
             self.settled = row.number + 1
         if result is not None:
-            raise self._mismatch(_row(result), "it has a result of this row, and IN has no such row")
+            raise self._mismatch(_row(result), "it has a result for this row, which IN does not have")
 
     def _mismatch(self, row: int, why: str) -> CommandError:
         return CommandError(
-            f"{self._out} does not match, at row {row}: {why}; name another output, or delete this one to begin anew"
+            f"{self._out} does not match, at row {row}: {why}; name another output, or delete this one to start over"
         )
 
     def _write_failed(self) -> None:
@@ -173,7 +173,7 @@ class Ledger:
         if file is None:
             file = self._open[path] = path.open("ab")
         file.write(line)
-        file.flush()  # to the system, which keeps it when this process is killed
+        file.flush()  # to the operating system, so that a kill of this process does not lose the line
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -181,23 +181,23 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The whole lines of a file.
+    """Yield the complete lines of a file.
 
     Raises:
-        CommandError: They are not this command's.
+        CommandError: A line is not from this command.
     """
     if not path.exists():
         return
     with path.open("rb") as file:
         for line in file:
-            if not line.startswith(_BEGINNING[: len(line)]):
+            if not line.startswith(_LINE_PREFIX[: len(line)]):
                 raise _foreign(path)
             if line.endswith(b"\n"):
                 yield line
 
 
 def _foreign(path: Path) -> CommandError:
-    return CommandError(f"{path} is there, and is no output of this command; name another output, or delete it")
+    return CommandError(f"{path} exists, and is not an output of this command; name another output, or delete it")
 
 
 def _field(line: bytes, name: str) -> Any:
@@ -219,7 +219,7 @@ def _digest(line: bytes | None) -> str | None:
 
 
 def _merged(lines: Iterator[bytes], others: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-    """The lines of both, in the order of their rows."""
+    """Yield the lines of both, in row order."""
     waiting = iter(others)
     other = next(waiting, None)
     for line in lines:
@@ -240,11 +240,11 @@ def _replace(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def _make_appendable(path: Path) -> None:
-    """Take away the beginning of a line whose writer was killed."""
+    """Truncate an incomplete last line, left by a kill."""
     if not path.exists():
         return
     if path.stat().st_nlink > 1:
-        # Under its other name it may be a backup, or the output of another run: it keeps what it has.
+        # The other hard link may be a backup, or the output of another run, and must not change.
         _replace(path, _lines(path))
         return
     with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""One run of `jina-rerank bulk` at a time on an output: a lock that ends with its process, however that ends."""
+"""A lock that allows one run of `jina-rerank bulk` per output, and ends with its process even after a kill."""
 
 import errno
 import os
@@ -14,55 +14,55 @@ from typing import IO, Final
 from ..console import note
 from ..failures import CommandError
 
-_HELD: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
-"""What the systems say of a lock that somebody else holds."""
-_READING_SECONDS: Final = 1.0
-"""How long a holder may take to write down who it is."""
+_HELD_ERRNOS: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+"""The error numbers, across systems, for a lock that another process holds."""
+_HOLDER_TIMEOUT_SECONDS: Final = 1.0
+"""How long to wait for the holder to write its process and host into the file."""
 
 
 @contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Hold the lock of this file, which is made for it and deleted in the end.
+    """Hold a lock on this file, which is created for it and deleted afterwards.
 
-    The system frees the lock when the process ends, a kill included; the file that a kill leaves locks nothing.
+    The operating system releases the lock when the process ends, even by a kill; a file left behind locks nothing.
 
     Raises:
-        CommandError: Another run holds it; the message says which.
+        CommandError: Another run holds the lock; the message names its process.
     """
-    file = _acquired(path)
+    file = _acquire(path)
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows deletes no open file; what is left locks nothing
-            path.unlink()  # before the lock is freed, so that it is no other run's
+        with suppress(OSError):  # Windows cannot delete an open file; a file left behind locks nothing
+            path.unlink()  # before the lock is released, while the file cannot belong to another run
         file.close()
 
 
-def _acquired(path: Path) -> IO[str]:
+def _acquire(path: Path) -> IO[str]:
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
             _lock(file.fileno())
         except OSError as error:
-            if error.errno in _HELD:
+            if error.errno in _HELD_ERRNOS:
                 file.close()
                 holder = _holder(path)
-                if holder is None:  # it has just ended
+                if holder is None:  # released in the meantime
                     continue
                 raise CommandError(
-                    f"another run writes this output: {holder}; wait until it ends, or name another output"
+                    f"another run is writing this output: {holder}; wait until it ends, or name another output"
                 ) from None
-            note(f"{path} cannot be locked ({error.strerror}): let no other run write this output")
-        if _is_at(path, file):
+            note(f"{path} cannot be locked ({error.strerror}): do not start another run with this output")
+        if _is_same_file(path, file):
             file.truncate(0)
             started = datetime.now(UTC).isoformat(" ", "seconds")
             file.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
             file.flush()
             return file
-        file.close()  # its last holder has deleted it in this moment
+        file.close()  # the last holder deleted it after it was opened
 
 
-def _is_at(path: Path, file: IO[str]) -> bool:
+def _is_same_file(path: Path, file: IO[str]) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -70,15 +70,15 @@ def _is_at(path: Path, file: IO[str]) -> bool:
 
 
 def _holder(path: Path) -> str | None:
-    """Who holds the lock, in its own words; None if it holds it no more."""
-    last = time.monotonic() + _READING_SECONDS
+    """Return the description that the lock's holder has written; None if the lock was released."""
+    give_up_at = time.monotonic() + _HOLDER_TIMEOUT_SECONDS
     while True:
         try:
             text = path.read_text(encoding="utf-8").rstrip()
         except FileNotFoundError:
             return None
-        if text or time.monotonic() > last:
-            return text or "a process that does not say which it is"
+        if text or time.monotonic() > give_up_at:
+            return text or "an unidentified process"
         time.sleep(0.01)
 
 
@@ -86,7 +86,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
-        # One byte, far behind the text: nobody else could read what is locked.
+        # One byte, far behind the text: other processes cannot read a locked range.
         os.lseek(descriptor, 2**30, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 

@@ -1,4 +1,4 @@
-"""The rows of `jina-rerank bulk`: what is to be ranked, and by what it is known again. Pure."""
+"""The rows of `jina-rerank bulk`, their requests and their digests. No I/O."""
 
 import json
 import re
@@ -11,65 +11,65 @@ from ...errors import InvalidRequestError
 from ...models import RerankRequest, build_request
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-"""What JSON can name, and UTF-8 cannot write."""
+"""Lone surrogates, which JSON can escape and UTF-8 cannot encode."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a line of a file, or a row of a table, holds."""
+    """The content of a line of a file, or of a row of a table."""
 
     fields: Mapping[str, Any]
     problem: str | None = None
-    """Why it cannot be read; then the fields are what there is of it."""
+    """Why the record cannot be parsed; the fields then hold its raw content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingArguments:
-    """How rows are ranked. What is not the default decides, with the row, whether an output is of this command."""
+    """The options that rows are ranked with. Those that differ from the defaults are part of each row's digest."""
 
     model: str
     top_n: int | None = None
     local: bool = False
     max_doc_length: int | None = None
     others: Mapping[str, object] = field(default_factory=dict[str, object])
-    """The other options that change what is in the output, if they are given."""
+    """Other options that change the output, without those left at their defaults."""
     query: str = "query"
     """The column of queries."""
     documents: str = "documents"
     """The column of the lists of candidates."""
 
     def digest(self, content: Mapping[str, object]) -> str:
-        """What a row's ranking is known again by."""
+        """Return a digest of the row and of these options, by which a later run recognizes the row's result."""
         others = {"max_doc_length": self.max_doc_length, **self.others}
-        given = {name: value for name, value in others.items() if value}
-        identity = [self.model, self.top_n, self.local, content, *([given] if given else [])]
+        non_default = {name: value for name, value in others.items() if value}
+        identity = [self.model, self.top_n, self.local, content, *([non_default] if non_default else [])]
         return sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One ranking to be done."""
+    """One ranking to compute."""
 
     number: int
-    """Its position in the input, from 0."""
+    """The row's position in the input, from 0."""
     record: Record
     ranking: RankingArguments
     digest: str
-    """Of all that decides the ranking, so that a result can be told from that of another request."""
+    """A digest of everything that affects the ranking, to distinguish its result from that of another request."""
 
     @property
     def id(self) -> str | int | None:
-        """The caller's own name for it, if it is one that every format can hold."""
-        given = self.record.fields.get("id")
-        if isinstance(given, str):
-            return None if _SURROGATE.search(given) else given
-        return given if isinstance(given, int) and not isinstance(given, bool) else None
+        """The user's id of the row; None if not every format can store it."""
+        value = self.record.fields.get("id")
+        if isinstance(value, str):
+            return None if _SURROGATE.search(value) else value
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def request(self) -> RerankRequest:
-        """What to send.
+        """Return the request to send.
 
         Raises:
-            InvalidRequestError: The row breaks a rule.
+            InvalidRequestError: The row is invalid.
         """
         if self.record.problem is not None:
             raise InvalidRequestError(self.record.problem)
@@ -78,7 +78,7 @@ class Row:
             if fields.get(name) is None:
                 raise InvalidRequestError(f"{name}: it is missing")
         if self.id is None and fields.get("id") is not None:
-            raise InvalidRequestError("id: expected a text or an integer; a lone surrogate is no text")
+            raise InvalidRequestError("id: expected a text or an integer; lone surrogates are not allowed")
         return build_request(
             query=fields[ranking.query],
             documents=fields[ranking.documents],
@@ -88,7 +88,7 @@ class Row:
 
 
 def number_rows(records: Iterable[Record], ranking: RankingArguments) -> Iterator[Row]:
-    """The rows that records make."""
+    """Yield the rows of records, numbered from 0."""
     for number, record in enumerate(records):
         fields = record.fields
         content = (

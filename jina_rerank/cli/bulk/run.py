@@ -1,4 +1,4 @@
-"""The work of `jina-rerank bulk`: rows through `rerank_many`, each outcome to the ledger in the order of the rows."""
+"""The work of `jina-rerank bulk`: ranks rows with `rerank_many` and records each result in row order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from .rows import Row
 
 Settle = Callable[[Mapping[str, Any]], None]
 
-_FATAL: Final = (
+_FATAL_ERRORS: Final = (
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
@@ -31,7 +31,7 @@ _FATAL: Final = (
     NotFoundError,
     PermissionDeniedError,
 )
-"""What every other row would meet too, as it would a connection that cannot ever be made."""
+"""Errors that would fail every other row too, as would a connection that can never be established."""
 
 
 def rank_rows(
@@ -42,20 +42,20 @@ def rank_rows(
     max_concurrency: int | None,
     with_documents: bool,
 ) -> str | None:
-    """Ranks rows, several at once, and calls `settle` with what became of each, in their order.
+    """Rank rows concurrently and call `settle` with the result of each, in row order.
 
     Returns:
-        The scorer of the emulator that has answered; None if it was another server.
+        The scorer of the emulator that answered; None for any other server.
 
     Raises:
-        RerankError: Of a kind that all rows would meet. What was settled before is.
+        RerankError: An error that would fail all rows. The rows before it are settled.
     """
     scorer: str | None = None
     waiting: deque[tuple[Row, InvalidRequestError | None]] = deque()
 
-    def settle_refused() -> None:
-        while waiting and (refusal := waiting[0][1]) is not None:
-            settle(failure(waiting.popleft()[0], refusal))
+    def settle_invalid() -> None:
+        while waiting and (error := waiting[0][1]) is not None:
+            settle(failure(waiting.popleft()[0], error))
 
     def requests() -> Iterator[RerankRequest]:
         for row in rows:
@@ -63,34 +63,34 @@ def rank_rows(
                 request = row.request()
             except InvalidRequestError as error:
                 waiting.append((row, error))
-                settle_refused()  # if nothing is ahead of it
+                settle_invalid()  # if no row is ahead of it
                 continue
             waiting.append((row, None))
             yield request
 
     with client.rerank_many(requests(), max_concurrency=max_concurrency) as outcomes:
         for outcome in outcomes:
-            settle_refused()
-            if outcome.error is not None and _ends_the_work(outcome.error):
-                raise outcome.error  # its row stays to be done
+            settle_invalid()
+            if outcome.error is not None and _is_fatal(outcome.error):
+                raise outcome.error  # the row stays unsettled, for the next run
             row, _ = waiting.popleft()
             if outcome.response is None:
                 settle(failure(row, outcome.error))
             else:
                 scorer = scorer_of(outcome.response) or scorer
                 settle(success(row, outcome.response, with_documents=with_documents))
-    settle_refused()
+    settle_invalid()
     return scorer
 
 
-def _ends_the_work(error: RerankError) -> bool:
+def _is_fatal(error: RerankError) -> bool:
     if isinstance(error, APIConnectionError):
-        return error.should_retry is False  # no such host, a bad certificate, a proxy that refuses
-    return isinstance(error, _FATAL)
+        return error.should_retry is False  # unknown host, invalid certificate, proxy that denies access
+    return isinstance(error, _FATAL_ERRORS)
 
 
 def success(row: Row, response: RerankResponse[Any], *, with_documents: bool) -> dict[str, Any]:
-    """The line of a row that was ranked."""
+    """Return the line of a ranked row."""
     return {
         "row": row.number,
         "id": row.id,
@@ -103,7 +103,7 @@ def success(row: Row, response: RerankResponse[Any], *, with_documents: bool) ->
 
 
 def failure(row: Row, error: RerankError | None) -> dict[str, Any]:
-    """The line of a row that has failed, with what is known of the error."""
+    """Return the line of a failed row, with the known fields of the error."""
     fields = error_fields(error) or {}
     if isinstance(error, InvalidRequestError):
         fields["message"] = in_shell_words(error)

@@ -1,4 +1,4 @@
-"""What people see of `jina-rerank bulk` while it works: how far it is, how fast, what it costs, how long it takes."""
+"""The progress bar of `jina-rerank bulk`: rows, rate, cost and remaining time."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from ..console import progress_bars
 
 @contextmanager
 def progress_bar(count: Callable[[], int], totals: Callable[[], Totals], done: int) -> Generator[Callable[[int], None]]:
-    """A function to call after each row with how many have failed; on a terminal it moves a bar.
+    """Yield a callback to call after each row with the number of failed rows; it advances a bar on a terminal.
 
     Args:
-        count: Tells how many rows there are; asked only if somebody watches.
-        totals: What was spent by this run.
-        done: Rows that were done before.
+        count: Returns the number of rows; called only on a terminal.
+        totals: Returns the client's totals of this run.
+        done: The number of rows done by earlier runs.
     """
     with progress_bars("rate", "spent") as progress:
         if progress.disable:
@@ -35,5 +35,5 @@ def progress_bar(count: Callable[[], int], totals: Callable[[], Totals], done: i
 
 
 def spent(totals: Totals) -> str:
-    """Tokens, and their list price."""
+    """Return the tokens and their list price, as text."""
     return f"{totals.tokens:,} tokens, ${totals.price:,.4f}"

@@ -24,31 +24,31 @@ from .rows import Record
 Kind: TypeAlias = Literal["jsonl", "csv", "parquet"]
 
 _KINDS: Final[Mapping[str, Kind]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-_BATCH: Final = 1_024
+_BATCH_SIZE: Final = 1_024
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What is read of a table; of JSON lines, all fields are."""
+    """The columns to read from a table. JSON lines are read with all their fields."""
 
     needed: Sequence[str]
     optional: Sequence[str] | None = ()
-    """Those that are read if they are there; None for all others."""
+    """Columns to read if the table has them; None for all others."""
     as_json: Sequence[str] = ()
-    """Those that are JSON in the cells of CSV, which has texts alone."""
+    """Columns whose CSV cells are parsed as JSON."""
 
     def of(self, name: str, found: Iterable[str]) -> list[str]:
-        """Those that the table of this name has.
+        """Return the columns to read from the table of this name, which has the columns `found`.
 
         Raises:
-            CommandError: One that is needed is missing.
+            CommandError: A needed column is missing.
         """
         present = list(found)
         if missing := [column for column in self.needed if column not in present]:
             needed = ", ".join(self.needed)
-            way_out = f"but {', '.join(present)}; rename one" if present else f"for it is empty; it needs {needed}"
-            raise CommandError(f"{name} has no column {missing[0]!r}, {way_out}")
+            remedy = f"but {', '.join(present)}; rename one" if present else f"since it is empty; it needs {needed}"
+            raise CommandError(f"{name} has no column {missing[0]!r}, {remedy}")
         return [column for column in present if self.optional is None or column in (*self.needed, *self.optional)]
 
 
@@ -60,25 +60,25 @@ class Table:
     kind: Kind
     gzipped: bool
     name: str
-    """For messages."""
+    """The name to show in messages."""
 
     def open(self) -> IO[bytes]:
-        """Open it to be read."""
+        """Open the file for reading, decompressed."""
         return cast(IO[bytes], gzip.open(self.path)) if self.gzipped else self.path.open("rb")
 
 
 def table_at(path: Path) -> Table:
-    """The table of a path, whose name tells the format.
+    """Return the table of a path, whose suffix sets the format.
 
     Raises:
-        CommandError: It tells none, or one that is not installed.
+        CommandError: The suffix is unknown, or the format needs an extra.
     """
     gzipped = path.suffix.lower() == ".gz"
     kind = _KINDS.get(path.with_suffix("").suffix.lower() if gzipped else path.suffix.lower())
     if kind is None or (gzipped and kind == "parquet"):
         raise CommandError(
-            f"{path}: the name must end in {', '.join(_KINDS)}, which tells the format; "
-            "behind it .gz may follow, but not for Parquet"
+            f"{path}: the format is unknown; name a file that ends in {', '.join(_KINDS)}, "
+            "optionally followed by .gz, except for Parquet"
         )
     if kind == "parquet":
         _parquet()
@@ -87,10 +87,10 @@ def table_at(path: Path) -> Table:
 
 @contextmanager
 def opened(path: Path) -> Generator[Table]:
-    """The table of a path, or for `-` of stdin: JSON lines or CSV, kept in a file so that it can be read again.
+    """Yield the table of a path, or of stdin for `-`: JSON lines or CSV, copied to a file to be read more than once.
 
     Raises:
-        CommandError: The name tells no format, or stdin is a terminal.
+        CommandError: The suffix is unknown, or stdin is a terminal.
     """
     if str(path) != "-":
         yield table_at(path)
@@ -98,13 +98,13 @@ def opened(path: Path) -> Generator[Table]:
     if sys.stdin.isatty():
         raise CommandError("where are the rows? Name a file, or pipe them in")
     with tempfile.TemporaryDirectory(prefix="jina-rerank-") as folder:
-        kept = Path(folder) / "stdin"
-        with kept.open("wb") as file:
+        copy = Path(folder) / "stdin"
+        with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield _sniffed(kept)
+        yield _detect_format(copy)
 
 
-def _sniffed(path: Path) -> Table:
+def _detect_format(path: Path) -> Table:
     with path.open("rb") as file:
         gzipped = file.read(2) == _GZIP_MAGIC
     table = Table(path, "jsonl", gzipped, "stdin")
@@ -113,11 +113,10 @@ def _sniffed(path: Path) -> Table:
 
 
 def read_records(table: Table, columns: Columns) -> Iterator[Record]:
-    """The records of a table.
+    """Yield the records of a table. A line of JSONL that cannot be parsed becomes a record with a problem.
 
     Raises:
-        CommandError: It cannot be read, or has no such columns. A line of JSONL that cannot be read is a record with a
-            problem instead.
+        CommandError: The table cannot be read, or lacks a needed column.
     """
     try:
         yield from _READERS[table.kind](table, columns)
@@ -126,7 +125,7 @@ def read_records(table: Table, columns: Columns) -> Iterator[Record]:
 
 
 def count_records(table: Table) -> int:
-    """How many records a table has."""
+    """Return the number of records in a table."""
     if table.kind == "parquet":
         return int(_parquet().ParquetFile(table.path).metadata.num_rows)
     return sum(1 for _ in (_lines(table) if table.kind == "jsonl" else _read_csv(table, Columns(()))))
@@ -137,7 +136,7 @@ def write_table(
 ) -> None:
     """Write the columns of results into `path`, in the format of `table`.
 
-    `results` is called twice for Parquet, which wants to know the type of the ids.
+    `results` is called twice for Parquet, whose schema needs the type of the ids first.
     """
     if table.kind == "parquet":
         _write_parquet(path, columns, results)
@@ -156,7 +155,7 @@ def write_table(
 
 
 def _compressed(file: IO[bytes], *, gzipped: bool) -> IO[bytes]:
-    # Without name and time, so that the same results are the same bytes.
+    # Without name and time, so that equal results give equal bytes.
     return cast(IO[bytes], gzip.GzipFile("", "wb", fileobj=file, mtime=0)) if gzipped else file
 
 
@@ -181,7 +180,7 @@ def _write_parquet(path: Path, columns: Sequence[str], results: Callable[[], Ite
 
 def _parquet_row(result: Mapping[str, Any], *, ids_are_numbers: bool) -> dict[str, Any]:
     row = {**result, "id": _id(result["id"], as_number=ids_are_numbers)}
-    if "documents" in row:  # in a column of texts, what is none is JSON
+    if "documents" in row:  # the column holds texts, so other documents are stored as JSON
         row["documents"] = [one if isinstance(one, str) else json_line(one) for one in row["documents"]]
     return row
 
@@ -208,18 +207,18 @@ def _lines(table: Table) -> Iterator[bytes]:
 
 
 def _read_csv(table: Table, columns: Columns) -> Iterator[Record]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a list of documents is longer than the 128 KiB that csv expects
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a list of documents may exceed csv's default of 128 KiB
     with table.open() as binary, TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, restkey="", strict=True)
         try:
             names = columns.of(table.name, reader.fieldnames or ())
             for fields in reader:
-                yield _of_cells({name: fields[name] for name in names}, columns.as_json)
+                yield _parse_cells({name: fields[name] for name in names}, columns.as_json)
         except (UnicodeDecodeError, csv.Error) as error:
-            raise CommandError(f"{table.name} is no CSV in UTF-8, near line {reader.line_num + 1}: {error}") from None
+            raise CommandError(f"{table.name} is not CSV in UTF-8, near line {reader.line_num + 1}: {error}") from None
 
 
-def _of_cells(cells: Mapping[str, str | None], as_json: Sequence[str]) -> Record:
+def _parse_cells(cells: Mapping[str, str | None], as_json: Sequence[str]) -> Record:
     fields: dict[str, Any] = dict(cells)
     for name in cells:
         if name in as_json:
@@ -235,10 +234,10 @@ def _read_parquet(table: Table, columns: Columns) -> Iterator[Record]:
     try:
         with parquet.ParquetFile(table.path) as file:
             names = columns.of(table.name, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+            for batch in file.iter_batches(batch_size=_BATCH_SIZE, columns=names):
                 yield from map(Record, batch.to_pylist())
     except import_module("pyarrow").ArrowInvalid as error:
-        raise CommandError(f"{table.name} is no Parquet file: {error}") from None
+        raise CommandError(f"{table.name} is not a Parquet file: {error}") from None
 
 
 _READERS: Final[Mapping[Kind, Callable[[Table, Columns], Iterator[Record]]]] = {
@@ -250,7 +249,7 @@ _READERS: Final[Mapping[Kind, Callable[[Table, Columns], Iterator[Record]]]] = {
 
 def _parquet() -> Any:
     with needing("parquet"):
-        # By name, since pyarrow has no types.
+        # import_module, since pyarrow has no type annotations.
         return import_module("pyarrow.parquet")
 
 
@@ -263,5 +262,5 @@ def _id(value: Any, *, as_number: bool) -> Any:
 
 
 def _batches(results: Iterator[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    while batch := list(islice(results, _BATCH)):
+    while batch := list(islice(results, _BATCH_SIZE)):
         yield batch

@@ -1,4 +1,4 @@
-"""What `jina-rerank demo` has found out: the measures before and after, and what it took."""
+"""The results of `jina-rerank demo`: the measures before and after reranking, and the effort."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,30 +10,30 @@ from .run import Work
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """The work, judged."""
+    """The work with its measures before and after reranking."""
 
     work: Work
     before: ContenderResult
-    """Of BM25's order, in which each claim's abstracts stood."""
+    """The result of BM25's order, the original order of each claim's abstracts."""
     after: ContenderResult
 
     @property
     def gains(self) -> list[float]:
-        """How much nDCG@10 each claim gained, or lost."""
+        """The change of nDCG@10 of each claim."""
         return [b - a for a, b in zip(self.before.quality["nDCG"], self.after.quality["nDCG"], strict=True)]
 
     @property
     def run(self) -> Run:
-        """What the reranker was asked, and its answers."""
+        """The reranker's calls and rankings."""
         return self.after.run
 
     @property
     def scorer(self) -> str | None:
-        """What scored in the model's place, if an emulator answered."""
+        """The emulator's scorer, if an emulator answered."""
         return scorer_of(self.run.rankings[0])
 
     def totals(self) -> dict[str, object]:
-        """The numbers for programs."""
+        """Return the numbers of --json."""
         return {
             "url": self.work.target.url,
             "model": self.run.model,
@@ -53,6 +53,6 @@ def _measures(result: ContenderResult) -> Mapping[str, float]:
 
 
 def report(work: Work) -> DemoReport:
-    """Judges the work."""
+    """Return the report of the work."""
     before, after = work.evaluation.results
     return DemoReport(work, before, after)

@@ -1,4 +1,4 @@
-"""The work of `jina-rerank demo`: the same questions to whichever server is to be asked, many at a time."""
+"""The work of `jina-rerank demo`: reranks the same claims concurrently on whichever server is configured."""
 
 import os
 from collections.abc import Generator, Sequence
@@ -17,19 +17,19 @@ from ..local import LOCAL_KEY
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to ask."""
+    """The server to use."""
 
     client: SyncRerankClient
     url: str
     name: str
-    """Whom that is, for people."""
+    """A description for people."""
     at_once: int
-    """How many calls it takes at a time."""
+    """The number of concurrent calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What was asked, and how good the answers are."""
+    """The claims, and the evaluation of their rankings."""
 
     claims: Sequence[Claim]
     evaluation: Evaluation
@@ -38,10 +38,10 @@ class Work:
 
 @contextmanager
 def target() -> Generator[Target]:
-    """The server that the environment names; else an emulator, for as long as the context lasts.
+    """Yield the server that the environment names, or else an emulator that runs as long as the context.
 
     Raises:
-        ConfigurationError: The environment breaks a rule.
+        ConfigurationError: A variable of the environment is invalid.
     """
     if any(os.environ.get(name, "").strip() for name in (API_KEY_VARIABLE, BASE_URL_VARIABLE)):
         yield _target_of_environment()
@@ -56,17 +56,17 @@ def _target_of_environment() -> Target:
     endpoint = resolve_endpoint(None, None, allow_insecure=False, variable=os.getenv)
     if not endpoint.hosted:
         return Target(SyncRerankClient(), endpoint.url, endpoint.url, at_once=4)
-    # A free key allows 2 calls at a time and 100,000 tokens a minute, and all claims together take more.
+    # A free key allows 2 concurrent calls and 100,000 tokens a minute; all claims together need more.
     patient = RetryPolicy(max_attempts=10, throttle_delay=4.0, max_delay=30.0)
     client = SyncRerankClient(deadline=900.0, retry=patient)
     return Target(client, endpoint.url, f"{endpoint.url}, which takes minutes with a free key", at_once=2)
 
 
 def work(target: Target, count: int) -> Work:
-    """Asks about the first `count` claims, with a progress bar if a person watches.
+    """Rerank the first `count` claims, with a progress bar on a terminal.
 
     Raises:
-        RerankError: One call failed; the others were cancelled.
+        RerankError: A call failed; the others were cancelled.
     """
     with target.client, progress_bars() as progress:
         task = progress.add_task("reranking", total=count)

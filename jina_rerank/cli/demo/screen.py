@@ -1,4 +1,4 @@
-"""What `jina-rerank demo` shows: one claim's ranking before and after, then the measures over all claims."""
+"""The screen of `jina-rerank demo`: one claim's ranking before and after, then the measures over all claims."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ from ...models import RerankResponse
 from ..console import printable, ranking_table
 from .report import DemoReport
 
-_SHOWN: Final = 5
+_MAX_SHOWN_PLACES: Final = 5
 _LICENCE: Final = (
     "Data: SciFact, Allen Institute for AI, CC BY 4.0; abstracts from the Semantic Scholar Open Research Corpus "
     "(S2ORC), ODC-By 1.0."
@@ -22,7 +22,7 @@ _LICENCE: Final = (
 
 
 def screen(report: DemoReport) -> Group:
-    """The whole screen."""
+    """Return the whole screen."""
     gains = report.gains
     best = gains.index(max(gains))
     claim, ranking = report.work.claims[best], report.run.rankings[best]
@@ -39,11 +39,11 @@ def screen(report: DemoReport) -> Group:
 
 
 def _rows(claim: Claim, ranking: RerankResponse[Passage]) -> Table:
-    """The first places, and the relevant abstracts below them."""
+    """Return the first places, and the relevant abstracts below them."""
     grid = ranking_table("before", "after", "score", text="  abstract (* relevant)")
     for place, result in enumerate(ranking.results, 1):
         relevant = claim.relevance.get(result.document.id, 0) > 0
-        if place <= _SHOWN or relevant:
+        if place <= _MAX_SHOWN_PLACES or relevant:
             grid.add_row(*_cells(claim, place, result, relevant=relevant), style="bold green" if relevant else "")
     return grid
 
