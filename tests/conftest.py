@@ -1,5 +1,6 @@
 """Fixtures for all tests: the event loops, and an environment without keys and proxies."""
 
+import gc
 import inspect
 import os
 import signal
@@ -77,6 +78,15 @@ def interruptible_programs() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_imports() -> Iterator[None]:
+    """Garbage collections need not look at the half a million objects of what is imported again and again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()  # Hypothesis asks, when the session ends, who refers to an object, and is not told of frozen ones
 
 
 @pytest.fixture(autouse=True)
