@@ -52,7 +52,7 @@ def serve(
     ] = "0",
     tier: Annotated[
         Tier,
-        typer.Option(help="Rate limits of each key. free: 2 concurrent requests, 100 and 100,000 tokens per minute."),
+        typer.Option(help="Rate limits of each key. free: 2 concurrent; 100 requests, 100,000 tokens a minute."),
     ] = Tier.NONE,
     balance: Annotated[
         int | None, typer.Option(min=0, help="Tokens that each key may spend; then it gets 403.", show_default=False)
@@ -66,7 +66,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random choice of faults.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random faults and latencies.")] = 0,
 ) -> None:
     """Emulate the Jina Rerank API on this machine, until Ctrl-C.
 
