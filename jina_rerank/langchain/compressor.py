@@ -1,8 +1,8 @@
 """The compressor: the fields of LangChain's JinaRerank, implemented with the clients of this package."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -17,6 +17,7 @@ from .._endpoint import API_KEY_VARIABLE, MISSING_KEY
 from .._typeguards import PositiveInteger, as_integer
 from ..catalog import DEFAULT_MODEL, find_model
 from ..client import RerankClient
+from ..documents import Document as Rankable
 from ..errors import ConfigurationError
 from ..models import RerankResponse
 from ..retry import RetryPolicy
@@ -24,6 +25,8 @@ from ..sync import SyncRerankClient
 from .items import Item, Ranked, image_or_text, only_documents, ranked, scored, text_of
 from .runnable import RerankInput, RerankRunnable
 from .tracing import atraced, traced
+
+ItemT = TypeVar("ItemT", bound=Item)
 
 _CLIENT_FIELDS: Final = ("base_url", "deadline", "jina_api_key", "max_concurrency", "retry", "timeout", "user_agent")
 """The fields that a ready-made client replaces."""
@@ -144,7 +147,7 @@ class JinaRerank(
             RerankError: The call failed.
         """
         _warn_of_chunks(max_chunks_per_doc)
-        return ranked(self._sync_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
+        return ranked(self._ask(documents, query, model=model, top_n=top_n))
 
     async def arerank(
         self,
@@ -157,7 +160,7 @@ class JinaRerank(
     ) -> list[Ranked]:
         """Await the result of `rerank`, without a thread."""
         _warn_of_chunks(max_chunks_per_doc)
-        return ranked(await self._async_client.rerank(query, documents, **self._arguments(model=model, top_n=top_n)))
+        return ranked(await self._aask(documents, query, model=model, top_n=top_n))
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """Return a Runnable from `{"query": ..., "documents": ...}` to Documents, for sync and async chains."""
@@ -165,12 +168,12 @@ class JinaRerank(
 
     def _compress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
         with traced(documents, query, config) as outputs:
-            response = self._sync_client.rerank(query, only_documents(documents), **self._arguments())
+            response = self._ask(only_documents(documents), query)
             return self._record(response, outputs)
 
     async def _acompress(self, documents: Sequence[Document], query: str, config: RunnableConfig) -> list[Document]:
         async with atraced(documents, query, config) as outputs:
-            response = await self._async_client.rerank(query, only_documents(documents), **self._arguments())
+            response = await self._aask(only_documents(documents), query)
             return self._record(response, outputs)
 
     def _record(self, response: RerankResponse[Document], outputs: dict[str, Any]) -> list[Document]:
@@ -186,17 +189,48 @@ class JinaRerank(
         outputs.update(documents=kept, degraded=response.degraded, **cost)
         return kept
 
-    def _arguments(self, *, model: str | None = None, top_n: int | None = -1) -> dict[str, Any]:
-        own = self.client is None and self.async_client is None
-        chosen = model or (self.model if own or "model" in self.model_fields_set else None)
-        known, number = find_model(chosen or self._core.config.model_name), as_integer(top_n)
-        return {
-            "key": image_or_text if known is not None and known.images else text_of,
-            "model": chosen,
-            "top_n": self.top_n if number is not None and number < 1 else top_n,
-            "max_doc_length": self.max_doc_length,
-            "extra_body": self.extra_body,
-        }
+    def _ask(
+        self, documents: Sequence[ItemT], query: str, *, model: str | None = None, top_n: int | None = -1
+    ) -> RerankResponse[ItemT]:
+        chosen = self._chosen(model)
+        return self._sync_client.rerank(
+            query,
+            documents,
+            key=self._reader(chosen),
+            model=chosen,
+            top_n=self._number(top_n),
+            max_doc_length=self.max_doc_length,
+            extra_body=self.extra_body,
+        )
+
+    async def _aask(
+        self, documents: Sequence[ItemT], query: str, *, model: str | None = None, top_n: int | None = -1
+    ) -> RerankResponse[ItemT]:
+        chosen = self._chosen(model)
+        return await self._async_client.rerank(
+            query,
+            documents,
+            key=self._reader(chosen),
+            model=chosen,
+            top_n=self._number(top_n),
+            max_doc_length=self.max_doc_length,
+            extra_body=self.extra_body,
+        )
+
+    def _chosen(self, model: str | None) -> str | None:
+        """Return the model to ask for; None for that of a ready-made client."""
+        is_own = self.client is None and self.async_client is None
+        return model or (self.model if is_own or "model" in self.model_fields_set else None)
+
+    def _reader(self, chosen: str | None) -> Callable[[Item], Rankable]:
+        """Return what reads an item for a model: its image, if the model reads images, or its text."""
+        known = find_model(chosen or self._core.config.model_name)
+        return image_or_text if known is not None and known.images else text_of
+
+    def _number(self, top_n: int | None) -> int | None:
+        """Return how many results to ask for: -1 and 0 stand for `self.top_n`."""
+        number = as_integer(top_n)
+        return self.top_n if number is not None and number < 1 else top_n
 
     @property
     def _sync_client(self) -> SyncRerankClient:
