@@ -63,7 +63,7 @@ def deaf(connection: socket.socket) -> None:
     """Reads nothing, for longer than the client stays."""
     poll = select.poll()
     poll.register(connection, select.POLLRDHUP)
-    poll.poll(2_000)
+    poll.poll(3_000)
 
 
 def refuse_early(connection: socket.socket) -> None:

@@ -259,7 +259,7 @@ NETWORK: Final[Sequence[Row]] = (
                 name="50 MB",
                 server=partial(RawServer, greeting=deaf),
                 documents=partial(large, 48),
-                options={"timeout": 1.0},
+                options={"timeout": 2.0},
                 error=APITimeoutError,
                 attempts=3,
                 within=10.0,
