@@ -182,7 +182,7 @@ DIFFERENT: dict[str, tuple[Look, Any, Any]] = {
     "the key in repr": (lambda side: "jina_secret" in repr(side.make()), True, False),
     "the key in model_dump": (lambda side: "jina_secret" in str(side.make().model_dump()), True, False),
     "top_n=None": (lambda side: top_n_sent(side, top_n=None), None, 3),
-    "a page of HTML": (lambda side: failure(side, send(http(b"<html>", 502))), "JSONDecodeError", "ServerError"),
+    "an HTML page": (lambda side: failure(side, send(http(b"<html>", 502))), "JSONDecodeError", "ServerError"),
     "an error without detail": (
         lambda side: failure(side, send(http(b'{"error": {"message": "bad"}}', 400))),
         "KeyError",
