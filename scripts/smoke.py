@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORTED = ("3.11", "3.12", "3.13")
-HELPERS = ("__init__.py", "conftest.py", "processes.py", "servers.py")
+HELPERS = ("__init__.py", "conftest.py", "fake_server.py", "processes.py", "servers.py", "virtual_time.py")
 
 
 def main() -> int:

@@ -6,13 +6,12 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import FrozenInstanceError
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import httpx
 import pytest
 from pydantic import ValidationError
-from trio.testing import MockClock
 
 from jina_rerank import (
     AuthenticationError,
@@ -30,6 +29,8 @@ from jina_rerank import (
 )
 from jina_rerank.bulk import BatchProgress, Totals
 
+from . import virtual_time
+from .fake_server import Body, FakeServer, client_for
 from .servers import RawServer, answer_body, http, send
 
 pytestmark = [pytest.mark.smoke, pytest.mark.anyio]
@@ -49,42 +50,32 @@ def jobs(count: int) -> list[Job]:
     return [job(number) for number in range(count)]
 
 
-class Service:
-    """A server that does what the query says: answer, refuse, or wait for `release`."""
+class Service(FakeServer):
+    """Does what the query says: answer, refuse, or wait for `release`."""
+
+    client_options: ClassVar = {"max_concurrency": 100}
 
     def __init__(self) -> None:
-        self.begun = 0
-        self.in_flight = 0
-        self.most_in_flight = 0
+        super().__init__()
         self.release = anyio.Event()
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.begun += 1
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            match json.loads(request.content)["query"]:
-                case "refused":
-                    return httpx.Response(401, json={"detail": "no", "code": "AUTH_INVALID_API_KEY"})
-                case "broken hook":
-                    raise LookupError("of a hook")
-                case "ending hook":
-                    raise StopAsyncIteration
-                case "hook that breaks late":
-                    await self.release.wait()
-                    raise LookupError("of a hook")
-                case "slow":
-                    await self.release.wait()
-                case _:
-                    for _ in range(20):  # long enough for others to begin
-                        await anyio.lowlevel.checkpoint()
-            return httpx.Response(200, content=answer_body(2))
-        finally:
-            self.in_flight -= 1
-
-    def client(self, **options: Any) -> RerankClient:
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        return RerankClient("jina_key", http_client=http_client, **{"max_concurrency": 100, **options})
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        match body["query"]:
+            case "refused":
+                return httpx.Response(401, json={"detail": "no", "code": "AUTH_INVALID_API_KEY"})
+            case "broken hook":
+                raise LookupError("of a hook")
+            case "ending hook":
+                raise StopAsyncIteration
+            case "hook that breaks late":
+                await self.release.wait()
+                raise LookupError("of a hook")
+            case "slow":
+                await self.release.wait()
+            case _:
+                for _ in range(20):  # long enough for others to begin
+                    await anyio.lowlevel.checkpoint()
+        return httpx.Response(200, content=answer_body(2))
 
 
 class Source:
@@ -151,7 +142,7 @@ async def test_every_request_has_its_outcome(service: Service, ordered: bool) ->
     assert sorted(outcome.index for outcome in outcomes) == list(range(50))
     assert all(outcome.request is requests[outcome.index] for outcome in outcomes)
     assert all(outcome.response is not None and outcome.response.documents == ["b", "a"] for outcome in outcomes)
-    assert service.most_in_flight == 5
+    assert service.max_in_flight == 5
 
 
 async def test_order_is_that_of_the_requests_or_that_of_the_answers(service: Service) -> None:
@@ -166,7 +157,7 @@ async def test_order_is_that_of_the_requests_or_that_of_the_answers(service: Ser
         service.release = anyio.Event()
         stream = client.rerank_many(requests, max_concurrency=3)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(release_when, service, lambda: service.begun == 20 and service.in_flight == 1)
+            tasks.start_soon(release_when, service, lambda: service.request_count == 20 and service.in_flight == 1)
             assert [outcome.index async for outcome in stream] == list(range(10))
 
 
@@ -225,7 +216,7 @@ async def test_requests_are_read_no_further_than_four_times_the_concurrency(serv
             assert outcome.index == taken - 1
             assert source.read <= taken + 12
         await settle()
-        assert (source.read, service.begun) == (29 + 12, 29 + 12)
+        assert (source.read, service.request_count) == (29 + 12, 29 + 12)
         await stream.aclose()
 
 
@@ -258,14 +249,12 @@ async def test_the_deadline_begins_with_the_turn_of_a_request() -> None:
         return httpx.Response(200, content=answer_body(2))
 
     async def main() -> None:
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(second_long))
-        async with RerankClient("jina_key", http_client=http_client, deadline=1.5) as client:
+        async with client_for(second_long, deadline=1.5) as client:
             outcomes = await all_of(client.rerank_many([*jobs(9), job(9, "late")], max_concurrency=1))
         assert [type(outcome.error) for outcome in outcomes] == [type(None)] * 9 + [DeadlineExceededError]
 
     # In a thread, because this test runs on an event loop already.
-    clock = {"clock": MockClock(autojump_threshold=0)}
-    await anyio.to_thread.run_sync(lambda: anyio.run(main, backend="trio", backend_options=clock))
+    await anyio.to_thread.run_sync(virtual_time.run, main)
 
 
 async def test_arguments_are_checked_at_once(service: Service) -> None:
@@ -523,7 +512,7 @@ async def test_an_estimate_is_near_the_bytes_and_sends_nothing(service: Service)
         assert client.estimate_tokens(RerankRequest(query="q", documents=[])) == 0
         with pytest.raises(InvalidRequestError, match="reads no images"):
             client.estimate_tokens(RerankRequest(query="q", documents=[{"image": "https://a/b.png"}]))
-    assert service.begun == 0
+    assert service.request_count == 0
 
 
 IMAGE: dict[str, Any] = {"image": "https://a/b.png"}

@@ -1,9 +1,10 @@
 """What comes back when no ranking can be had, and what is said of it."""
 
+import json
 import logging
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 import anyio
 import httpx
@@ -22,7 +23,6 @@ from jina_rerank import (
     PermissionDeniedError,
     RateLimitError,
     RequestTooLargeError,
-    RerankClient,
     RerankError,
     ResponseFormatError,
     RetryPolicy,
@@ -31,41 +31,21 @@ from jina_rerank import (
     UnprocessableEntityError,
 )
 
+from .fake_server import Body, Reply, ScriptedServer
 from .servers import answer_body
 
 ONCE = RetryPolicy(max_attempts=1, throttle_delay=0.0)
 QUICK = RetryPolicy(base_delay=0.0)
 KEY = "jina_secretsecret"
 
-Reply = int | bytes | Exception | None
-"""A status, the body of a success, a failure, or no answer ever."""
 
+class EchoingServer(ScriptedServer):
+    """Plays replies; a body of an error quotes the key and the documents of its request."""
 
-class Server:
-    """Plays replies, the last one again and again."""
+    client_options: ClassVar = {"api_key": KEY, "fallback": "original_order", "retry": ONCE}
 
-    def __init__(self, *replies: Reply) -> None:
-        self.replies = replies
-        self.count = 0
-
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        reply = self.replies[min(self.count, len(self.replies) - 1)]
-        self.count += 1
-        match reply:
-            case None:
-                await anyio.sleep_forever()
-                raise AssertionError
-            case Exception():
-                raise reply
-            case bytes():
-                return httpx.Response(200, content=reply)
-            case _:
-                # A server that repeats what it was sent, key and documents.
-                return httpx.Response(reply, json={"detail": f"{KEY} {request.content.decode()}"})
-
-    def client(self, **options: Any) -> RerankClient:
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        return RerankClient(KEY, http_client=http_client, **{"fallback": "original_order", "retry": ONCE, **options})
+    def response(self, status: int, body: Body, number: int) -> httpx.Response:
+        return httpx.Response(status, json={"detail": f"{KEY} {json.dumps(body)}"})
 
 
 def certificate_error() -> Exception:
@@ -88,7 +68,7 @@ def certificate_error() -> Exception:
 )
 @pytest.mark.anyio
 async def test_an_outage_gives_the_order_given(reply: Reply, cause: type[RerankError]) -> None:
-    server, given = Server(reply), [{"text": f"text {number}"} for number in range(5)]
+    server, given = EchoingServer(reply), [{"text": f"text {number}"} for number in range(5)]
     async with server.client() as client:
         response = await client.rerank("q", given, top_n=3)
     assert response.documents == given[:3]
@@ -96,14 +76,14 @@ async def test_an_outage_gives_the_order_given(reply: Reply, cause: type[RerankE
     assert [(result.index, result.relevance_score) for result in response.results] == [(0, 0.0), (1, 0.0), (2, 0.0)]
     assert response.degraded
     assert type(response.cause) is cause
-    assert response.cause.attempts == response.attempts == server.count == 1
+    assert response.cause.attempts == response.attempts == server.request_count == 1
     assert (response.calls, response.strategy, response.usage, response.model) == (0, "single", None, None)
     assert response.to_dict()["cause"]["type"] == cause.__name__
 
 
 @pytest.mark.anyio
 async def test_a_timeout_and_a_deadline_give_the_order_given() -> None:
-    async with Server(None).client(timeout=0.01, retry=QUICK) as client:
+    async with EchoingServer(None).client(timeout=0.01, retry=QUICK) as client:
         response = await client.rerank("q", ["a", "b"])
         assert (type(response.cause), response.attempts, response.documents) == (APITimeoutError, 3, ["a", "b"])
         response = await client.with_options(timeout=None).rerank("q", ["a", "b"], deadline=0.3)
@@ -127,7 +107,7 @@ async def test_a_timeout_and_a_deadline_give_the_order_given() -> None:
 )
 @pytest.mark.anyio
 async def test_what_somebody_has_to_mend_is_raised(reply: Reply, error: type[RerankError]) -> None:
-    async with Server(reply).client() as client:
+    async with EchoingServer(reply).client() as client:
         with pytest.raises(error) as caught:
             await client.rerank("q", ["a"])
     assert type(caught.value) is error
@@ -136,7 +116,7 @@ async def test_what_somebody_has_to_mend_is_raised(reply: Reply, error: type[Rer
 
 @pytest.mark.anyio
 async def test_bad_input_a_closed_client_and_a_cancellation_are_raised() -> None:
-    async with Server(None).client() as client:
+    async with EchoingServer(None).client() as client:
         with pytest.raises(InvalidRequestError):
             await client.rerank(" ", ["a"])
         with anyio.move_on_after(0.01) as scope:
@@ -152,7 +132,7 @@ async def test_closing_ends_a_call_with_an_error() -> None:
         with pytest.raises(ClientClosedError):
             await client.rerank("q", ["a"])
 
-    client = Server(None).client()
+    client = EchoingServer(None).client()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call)
         await anyio.wait_all_tasks_blocked()
@@ -161,7 +141,7 @@ async def test_closing_ends_a_call_with_an_error() -> None:
 
 @pytest.mark.anyio
 async def test_without_it_errors_are_raised() -> None:
-    async with Server(500).client(fallback=None) as client:
+    async with EchoingServer(500).client(fallback=None) as client:
         with pytest.raises(ServerError):
             await client.rerank("q", ["a"])
 
@@ -170,7 +150,7 @@ async def test_without_it_errors_are_raised() -> None:
 @pytest.mark.anyio
 async def test_blank_documents_and_twins_stay_in_their_places(top_n: int | None) -> None:
     given = ["a", " ", "b", "", "a", "c"]
-    async with Server(500).client(model="jina-reranker-m0", max_documents=2) as client:
+    async with EchoingServer(500).client(model="jina-reranker-m0", max_documents=2) as client:
         response = await client.rerank("q", given, top_n=top_n)
         assert response.documents == given[:top_n]
         assert [result.index for result in response.results] == list(range(6))[:top_n]
@@ -180,7 +160,7 @@ async def test_blank_documents_and_twins_stay_in_their_places(top_n: int | None)
 
 @pytest.mark.anyio
 async def test_the_cause_keeps_nothing_of_the_call() -> None:
-    async with Server(500).client() as client:
+    async with EchoingServer(500).client() as client:
         cause = (await client.rerank("q", ["a"])).cause
     assert cause is not None
     assert (cause.__traceback__, cause.__cause__, cause.__context__) == (None, None, None)
@@ -199,7 +179,7 @@ WARNING = "no rankings for now; documents come back in the order given: "
 async def test_an_incident_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="jina_rerank")
     good = answer_body(1)
-    server = Server(500, 500, 400, 503, good, good, 429, good)
+    server = EchoingServer(500, 500, 400, 503, good, good, 429, good)
     async with server.client() as client:
         degraded: list[bool | None] = []
         for number in range(8):
@@ -230,7 +210,7 @@ async def test_an_incident_is_told_of_once(caplog: pytest.LogCaptureFixture) -> 
 async def test_the_log_holds_neither_key_nor_documents(
     caplog: pytest.LogCaptureFixture, reply: Reply, reason: str
 ) -> None:
-    async with Server(500, reply).client(retry=RetryPolicy(max_attempts=2, base_delay=0.0)) as client:
+    async with EchoingServer(500, reply).client(retry=RetryPolicy(max_attempts=2, base_delay=0.0)) as client:
         response = await client.rerank("q", ["a private document"], deadline=0.5)
     assert response.degraded
     assert said(caplog) == [("WARNING", WARNING + reason)]
@@ -238,7 +218,7 @@ async def test_the_log_holds_neither_key_nor_documents(
 
 def test_the_facade_falls_back_too() -> None:
     def http_client() -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.MockTransport(Server(500)))
+        return httpx.AsyncClient(transport=httpx.MockTransport(EchoingServer(500)))
 
     with SyncRerankClient(KEY, fallback="original_order", retry=QUICK, http_client=http_client) as client:
         response = client.rerank("q", ["a", "b"])

@@ -1,13 +1,11 @@
 """A second copy of a slow request, in virtual time."""
 
 import asyncio
-import json
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from jina_rerank import (
     APIConnectionError,
@@ -25,49 +23,27 @@ from jina_rerank import (
     SyncRerankClient,
 )
 
+from . import virtual_time
+from .fake_server import OK, Body, ScriptedServer
 from .servers import RawServer, answer_body, http, send, silence
 
-OK = 200
 ONCE = RetryPolicy(max_attempts=1)
 
 Play = tuple[float, int | Exception]
 """After how many seconds a request is answered with which status, or fails."""
 
 
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time that passes only when everybody waits, and then at once."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+anyio_backend = virtual_time.backend
 
 
-class Server:
-    """Plays one after the other, the last again and again, and notes when requests come and which are given up."""
+class HedgedServer(ScriptedServer):
+    """Plays one after the other; the model of an answer says to which copy it belongs."""
 
-    def __init__(self, *plays: Play) -> None:
-        self.plays = plays
-        self.times: list[float] = []
-        self.cancelled: list[int] = []
-        self.both_here = anyio.Event()
+    client_options: ClassVar = {"hedge_after": 1, "retry": ONCE}
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        number = len(self.times)
-        self.times.append(anyio.current_time())
-        if number == 1:
-            self.both_here.set()
-        seconds, outcome = self.plays[min(number, len(self.plays) - 1)]
-        try:
-            await anyio.sleep(seconds)
-        except anyio.get_cancelled_exc_class():
-            self.cancelled.append(number)
-            raise
-        if isinstance(outcome, Exception):
-            raise outcome
-        body = answer_body(len(json.loads(request.content)["documents"]), model=f"copy {number}")
-        return httpx.Response(outcome, content=body if outcome == OK else b"")
-
-    def client(self, **options: Any) -> RerankClient:
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        return RerankClient("jina_key", http_client=http_client, **{"hedge_after": 1, "retry": ONCE, **options})
+    def response(self, status: int, body: Body, number: int) -> httpx.Response:
+        content = answer_body(len(body["documents"]), model=f"copy {number}")
+        return httpx.Response(status, content=content if status == OK else b"")
 
 
 async def success(client: RerankClient) -> tuple[RerankResponse[str], float]:
@@ -90,14 +66,14 @@ async def failure(client: RerankClient) -> tuple[RerankError, float]:
 
 @pytest.mark.anyio
 async def test_a_quick_answer_needs_no_copy() -> None:
-    server = Server((0.9, OK))
+    server = HedgedServer((0.9, OK))
     response, seconds = await success(server.client())
     assert (response.attempts, response.calls, seconds) == (1, 1, 0.9)
 
 
 @pytest.mark.anyio
 async def test_none_is_never() -> None:
-    server = Server((50.0, OK))
+    server = HedgedServer((50.0, OK))
     response, seconds = await success(server.client(hedge_after=None))
     assert (response.attempts, seconds) == (1, 50.0)
 
@@ -114,12 +90,12 @@ async def test_none_is_never() -> None:
 )
 @pytest.mark.anyio
 async def test_the_first_answer_of_the_two_wins(plays: list[Play], winner: int, seconds: float) -> None:
-    server = Server(*plays)
+    server = HedgedServer(*plays)
     response, taken = await success(server.client())
     assert response.model == f"copy {winner}"
     assert taken == pytest.approx(seconds)
     assert (response.attempts, response.calls, response.strategy) == (2, 1, "single")
-    assert [time - server.times[0] for time in server.times] == [0.0, 1.0]
+    assert [time - server.arrival_times[0] for time in server.arrival_times] == [0.0, 1.0]
     loser = 1 - winner
     assert server.cancelled == ([] if plays[loser][1] != OK else [loser])
 
@@ -137,7 +113,7 @@ async def test_the_first_answer_of_the_two_wins(plays: list[Play], winner: int, 
 async def test_if_both_fail_the_error_is_the_firsts(
     plays: list[Play], error: type[RerankError], seconds: float
 ) -> None:
-    caught, taken = await failure(Server(*plays).client())
+    caught, taken = await failure(HedgedServer(*plays).client())
     assert type(caught) is error
     assert taken == pytest.approx(seconds)
     assert caught.attempts == len(plays)
@@ -145,7 +121,7 @@ async def test_if_both_fail_the_error_is_the_firsts(
 
 @pytest.mark.anyio
 async def test_a_retry_follows_when_both_have_failed() -> None:
-    server = Server((2.0, 503), (2.0, 503), (0.5, OK))
+    server = HedgedServer((2.0, 503), (2.0, 503), (0.5, OK))
     response, seconds = await success(server.client(retry=RetryPolicy(base_delay=0.0)))
     assert response.attempts == 3
     assert seconds == pytest.approx(3.5)
@@ -153,17 +129,17 @@ async def test_a_retry_follows_when_both_have_failed() -> None:
 
 @pytest.mark.anyio
 async def test_copies_are_one_in_twenty_requests() -> None:
-    server = Server((2.0, OK))
+    server = HedgedServer((2.0, OK))
     async with server.client() as client:
         attempts = [(await client.rerank("q", ["a"])).attempts for _ in range(100)]
     # The first is there from the beginning; then each takes twenty requests.
     assert [number for number, count in enumerate(attempts) if count == 2] == [0, 19, 39, 59, 79, 99]
-    assert len(server.times) == sum(attempts) == 106
+    assert len(server.arrival_times) == sum(attempts) == 106
 
 
 @pytest.mark.anyio
 async def test_quiet_times_save_up_five_copies_for_all_clones_together() -> None:
-    server = Server(*[(0.5, OK)] * 500, (2.0, OK))
+    server = HedgedServer(*[(0.5, OK)] * 500, (2.0, OK))
     async with server.client() as client:
         for _ in range(500):
             await client.rerank("q", ["a"])
@@ -174,14 +150,14 @@ async def test_quiet_times_save_up_five_copies_for_all_clones_together() -> None
 
 @pytest.mark.anyio
 async def test_a_copy_waits_for_a_place_as_every_request_does() -> None:
-    server = Server((5.0, OK))
+    server = HedgedServer((5.0, OK))
     response, seconds = await success(server.client(max_concurrency=1))
-    assert (response.attempts, seconds, len(server.times)) == (1, 5.0, 1)
+    assert (response.attempts, seconds, len(server.arrival_times)) == (1, 5.0, 1)
 
 
 @pytest.mark.anyio
 async def test_each_part_may_have_a_copy() -> None:
-    server = Server((5.0, OK), (0.5, OK))
+    server = HedgedServer((5.0, OK), (0.5, OK))
     async with server.client(scoring="pointwise", max_documents=2) as client:
         response = await client.rerank("q", ["a", "b", "c", "d"])
     assert (response.calls, response.attempts, response.strategy) == (2, 3, "split")
@@ -189,7 +165,7 @@ async def test_each_part_may_have_a_copy() -> None:
 
 @pytest.mark.anyio
 async def test_the_deadline_ends_both() -> None:
-    server = Server((50.0, OK))
+    server = HedgedServer((50.0, OK))
     error, seconds = await failure(server.client(deadline=3))
     assert isinstance(error, DeadlineExceededError)
     assert (error.attempts, seconds, sorted(server.cancelled)) == (2, 3.0, [0, 1])
@@ -197,7 +173,7 @@ async def test_the_deadline_ends_both() -> None:
 
 @pytest.mark.anyio
 async def test_the_callers_cancellation_ends_both_and_passes_untouched() -> None:
-    server = Server((50.0, OK))
+    server = HedgedServer((50.0, OK))
     async with server.client() as client:
         with anyio.move_on_after(3) as scope:
             await client.rerank("q", ["a"])
@@ -212,7 +188,7 @@ async def test_closing_the_client_ends_both() -> None:
             await client.rerank("q", ["a"])
         assert caught.value.attempts == 2
 
-    server = Server((50.0, OK))
+    server = HedgedServer((50.0, OK))
     client = server.client()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call)
@@ -223,10 +199,10 @@ async def test_closing_the_client_ends_both() -> None:
 
 def test_a_cancelled_task_of_asyncio_leaves_no_copy_behind() -> None:
     async def main() -> None:
-        server = Server((50.0, OK))
+        server = HedgedServer((50.0, OK))
         async with server.client(hedge_after=0.001) as client:
             task = asyncio.create_task(client.rerank("q", ["a"]))
-            await server.both_here.wait()
+            await server.wait_for_requests(2)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -236,13 +212,13 @@ def test_a_cancelled_task_of_asyncio_leaves_no_copy_behind() -> None:
     asyncio.run(main())
 
 
-class NestedGroups(Server):
+class NestedGroupServer(HedgedServer):
     """Keeps a task group open while it answers, as connecting to the first of several addresses does."""
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
+    async def respond(self, body: Body, number: int) -> httpx.Response:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.sleep_forever)
-            return await super().__call__(request)
+            return await super().respond(body, number)
         raise AssertionError
 
 
@@ -253,10 +229,10 @@ class NestedGroups(Server):
 )
 def test_task_cancelled_while_copies_or_parts_are_in_flight_stays_cancelled(options: dict[str, Any]) -> None:
     async def main() -> None:
-        server = NestedGroups((50.0, OK))
+        server = NestedGroupServer((50.0, OK))
         async with server.client(**options) as client:
             task = asyncio.create_task(client.rerank("q", ["a", "b"]))
-            await server.both_here.wait()
+            await server.wait_for_requests(2)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -270,7 +246,9 @@ def test_a_hook_that_raises_is_heard_as_it_is() -> None:
         raise SystemExit(3)
 
     def http_client() -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.MockTransport(Server((0.0, OK))), event_hooks={"request": [hook]})
+        return httpx.AsyncClient(
+            transport=httpx.MockTransport(HedgedServer((0.0, OK))), event_hooks={"request": [hook]}
+        )
 
     with SyncRerankClient("jina_key", hedge_after=1, http_client=http_client) as client:
         with pytest.raises(SystemExit) as caught:
@@ -294,7 +272,7 @@ def test_hedge_after_is_a_positive_number_of_seconds(seconds: Any) -> None:
 
 @pytest.mark.anyio
 async def test_a_server_that_fails_at_once_has_no_copies() -> None:
-    server = Server((0.0, 503))
+    server = HedgedServer((0.0, 503))
     error, seconds = await failure(server.client(retry=RetryPolicy(base_delay=0.0)))
     assert isinstance(error, ServerError)
     assert (error.attempts, seconds) == (3, 0.0)
@@ -302,17 +280,16 @@ async def test_a_server_that_fails_at_once_has_no_copies() -> None:
 
 @pytest.mark.anyio
 async def test_the_time_begins_when_the_request_goes_out() -> None:
-    server = Server((1.0, OK))
+    server = HedgedServer((1.0, OK))
     async with server.client(rate_limit=RateLimit(requests_per_minute=1)) as client:
         assert (await client.rerank("first", ["a"])).attempts == 1
         assert (await client.rerank("waits for a minute", ["a"])).attempts == 1
-    assert len(server.times) == 2
+    assert len(server.arrival_times) == 2
 
 
 @pytest.mark.anyio
 async def test_clone_with_hedge_after_sends_second_copy() -> None:
-    server = Server((10.0, OK), (0.1, OK), (10.0, OK))
-    http_client = httpx.AsyncClient(transport=httpx.MockTransport(server))
-    async with RerankClient("jina_key", http_client=http_client) as client:
+    server = HedgedServer((10.0, OK), (0.1, OK), (10.0, OK))
+    async with server.client(hedge_after=None, retry=RetryPolicy()) as client:
         assert (await client.with_options(hedge_after=1.0).rerank("q", ["a"])).attempts == 2
         assert (await client.rerank("q", ["a"])).attempts == 1

@@ -8,20 +8,18 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from jina_rerank import RateLimit
 from jina_rerank.emulator import TIERS, LexicalScorer, create_app
+
+from . import virtual_time
 
 KEYS = "https://jina.ai/api-dashboard/key-manager"
 UPGRADE = f"upgrade your plan at {KEYS}."
 WAIT = "Wait for pending requests to complete before sending new ones."
 
 
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time that passes only when everybody waits, and then at once."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+anyio_backend = virtual_time.backend
 
 
 class Caller:

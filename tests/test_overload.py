@@ -9,9 +9,11 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from jina_rerank import DeadlineExceededError, RateLimit, RerankClient
+
+from . import virtual_time
+from .fake_server import Body, FakeServer
 
 pytestmark = pytest.mark.anyio
 
@@ -20,18 +22,23 @@ CONNECTIONS = 10
 SECONDS = 8.0
 
 
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time that passes only when everybody waits, and then at once."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+anyio_backend = virtual_time.backend
+
+
+class SlowServer(FakeServer):
+    """Answers each request after the seconds that `latency` returns."""
+
+    def __init__(self, latency: Callable[[], float]) -> None:
+        super().__init__()
+        self.latency = latency
+
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        await anyio.sleep(self.latency())
+        return await super().respond(body, number)
 
 
 async def served(latency: Callable[[], float], deadline: float, **options: Any) -> list[float]:
-    """When, after the start, those of `CALLERS` were served who call again and again for `SECONDS`."""
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        await anyio.sleep(latency())
-        return httpx.Response(200, json={"results": [{"index": 0, "relevance_score": 0.5}]})
+    """Run `CALLERS` that call in a loop for `SECONDS`; return when calls succeeded, in seconds since the start."""
 
     async def caller(client: RerankClient) -> None:
         while anyio.current_time() < start + SECONDS:
@@ -42,8 +49,7 @@ async def served(latency: Callable[[], float], deadline: float, **options: Any) 
                 pass
 
     times, start = list[float](), anyio.current_time()
-    http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    client = RerankClient("jina_key", http_client=http_client, **options)
+    client = SlowServer(latency).client(**options)
     async with client, anyio.create_task_group() as tasks:
         for _ in range(CALLERS):
             tasks.start_soon(caller, client)
@@ -89,13 +95,7 @@ async def test_a_server_that_becomes_slower_is_noticed() -> None:
 async def test_who_is_late_is_served_when_nobody_else_wants_to_be() -> None:
     """The answers are quicker than was expected of them: time that was too short is enough after all."""
     latencies = iter([1.0, 1.0, 0.1, 0.1])
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        await anyio.sleep(next(latencies))
-        return httpx.Response(200, json={"results": [{"index": 0, "relevance_score": 0.5}]})
-
-    http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    async with RerankClient("jina_key", http_client=http_client, max_concurrency=1) as client:
+    async with SlowServer(lambda: next(latencies)).client(max_concurrency=1) as client:
         await client.rerank("q", ["a"])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.rerank, "q", ["a"])

@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import httpx
@@ -29,10 +29,10 @@ from jina_rerank import (
 )
 from jina_rerank.emulator import create_app
 
+from .fake_server import Body, FakeServer
+
 POINTWISE = "jina-reranker-v2-base-multilingual"
 LISTWISE = "jina-reranker-v3.5"
-
-Body = dict[str, Any]
 
 
 def few_scores(document: Any) -> float:
@@ -40,25 +40,17 @@ def few_scores(document: Any) -> float:
     return zlib.crc32(json.dumps(document).encode()) % 7 / 10
 
 
-class Server:
-    """Scores each document alone, and keeps what it was asked."""
+class ScoringServer(FakeServer):
+    """Scores each document independently of the others."""
+
+    client_options: ClassVar = {"model": POINTWISE}
 
     def __init__(self, score: Callable[[Any], float] = few_scores, **fields: Any) -> None:
+        super().__init__()
         self.score = score
         self.fields = fields
-        self.asked: list[Body] = []
-        self.cancelled = 0
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content)
-        self.asked.append(body)
-        try:
-            return await self.answer(body)
-        except anyio.get_cancelled_exc_class():
-            self.cancelled += 1
-            raise
-
-    async def answer(self, body: Body) -> httpx.Response:
+    async def respond(self, body: Body, number: int) -> httpx.Response:
         await anyio.lowlevel.checkpoint()
         return self.ranking(body)
 
@@ -79,11 +71,15 @@ class Server:
 
     @property
     def sizes(self) -> list[int]:
-        return [len(body["documents"]) for body in self.asked]
+        return [len(body["documents"]) for body in self.bodies]
 
-    def client(self, **options: Any) -> RerankClient:
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        return RerankClient("jina_key", http_client=http_client, **{"model": POINTWISE, **options})
+
+class HangingServer(ScoringServer):
+    """Never answers."""
+
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        await anyio.sleep_forever()
+        raise AssertionError
 
 
 def rows(response: RerankResponse[Any]) -> list[tuple[int, float]]:
@@ -96,7 +92,7 @@ def texts(count: int) -> list[str]:
 
 @pytest.mark.anyio
 async def test_a_pointwise_list_is_split_and_merged_as_if_it_were_one_request() -> None:
-    server, given = Server(), texts(1000)
+    server, given = ScoringServer(), texts(1000)
     async with server.client(max_documents=300, scoring=None) as client:
         response = await client.rerank("q", given)
     assert server.sizes == [250] * 4
@@ -126,137 +122,105 @@ async def test_five_thousand_documents_have_the_scores_of_one_request_to_the_las
 
 @pytest.mark.anyio
 async def test_each_part_is_asked_for_no_more_than_is_wanted() -> None:
-    server = Server()
+    server = ScoringServer()
     async with server.client(max_documents=4) as client:
         few = await client.rerank("q", texts(10), top_n=3)
         many = await client.rerank("q", texts(10), top_n=9)
         assert rows(many)[:3] == rows(few)
         await client.rerank("q", [*texts(10), " ", "text 1"])
-    asked = [(len(body["documents"]), body["top_n"]) for body in server.asked]
+    asked = [(len(body["documents"]), body["top_n"]) for body in server.bodies]
     assert sorted(asked[:3]) == [(3, 3), (3, 3), (4, 3)]
     assert sorted(asked[3:6]) == [(3, 3), (3, 3), (4, 4)]
     assert sorted(asked[6:]) == [(3, 3), (3, 3), (4, 4)]  # without a top_n it is the number of documents sent
     assert (len(few.results), len(many.results)) == (3, 9)
 
 
-class Together(Server):
-    """Answers when all parts are here."""
+class BarrierServer(ScoringServer):
+    """Answers when all parts have arrived."""
 
     def __init__(self, parts: int) -> None:
         super().__init__()
         self.parts = parts
-        self.all_here = anyio.Event()
 
-    async def answer(self, body: Body) -> httpx.Response:
-        if len(self.asked) == self.parts:
-            self.all_here.set()
-        await self.all_here.wait()
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        await self.wait_for_requests(self.parts)
         return self.ranking(body)
 
 
 @pytest.mark.anyio
 async def test_parts_are_sent_side_by_side() -> None:
-    server = Together(5)
+    server = BarrierServer(5)
     async with server.client(max_documents=2, max_concurrency=5) as client:
         assert (await client.rerank("q", texts(10), deadline=30)).calls == 5
 
 
-class OneAtATime(Server):
-    now = most = 0
-
-    async def answer(self, body: Body) -> httpx.Response:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        await anyio.lowlevel.checkpoint()
-        self.now -= 1
-        return self.ranking(body)
-
-
 @pytest.mark.anyio
 async def test_parts_keep_to_the_clients_limit() -> None:
-    server = OneAtATime()
+    server = ScoringServer()
     async with server.client(max_documents=1, max_concurrency=2) as client:
         assert (await client.rerank("q", texts(20))).calls == 20
-    assert server.most == 2
+    assert server.max_in_flight == 2
 
 
-class Refusing(Server):
-    """Refuses the part with `text 0`, once all parts are here; the others are never answered."""
+class OnePartFailsServer(ScoringServer):
+    """Fails the part with `text 0` when all parts have arrived, and never answers the other parts."""
 
-    def __init__(self, parts: int, refusal: httpx.Response) -> None:
+    def __init__(self, parts: int, error: httpx.Response) -> None:
         super().__init__()
         self.parts = parts
-        self.refusal = refusal
-        self.all_here = anyio.Event()
+        self.error = error
 
-    async def answer(self, body: Body) -> httpx.Response:
-        if len(self.asked) == self.parts:
-            self.all_here.set()
-        await self.all_here.wait()
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        await self.wait_for_requests(self.parts)
         if "text 0" not in body["documents"]:
             await anyio.sleep_forever()
-        return self.refusal
+        return self.error
 
 
 @pytest.mark.anyio
 async def test_a_part_that_fails_fails_the_call_with_its_own_error_and_ends_the_others() -> None:
-    server = Refusing(4, httpx.Response(400, json={"detail": "no"}))
+    server = OnePartFailsServer(4, httpx.Response(400, json={"detail": "no"}))
     async with server.client(max_documents=5, max_concurrency=4) as client:
         with pytest.raises(BadRequestError, match="no") as caught:
             await client.rerank("q", texts(20))
     assert caught.value.attempts == 4
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
-    assert server.cancelled == 3
+    assert len(server.cancelled) == 3
 
 
 @pytest.mark.anyio
 async def test_parts_that_all_fail_raise_one_error() -> None:
-    class Broken(Server):
+    class MalformedServer(ScoringServer):
         def ranking(self, body: Body) -> httpx.Response:
             return httpx.Response(200, json={"results": []})
 
-    async with Broken().client(max_documents=1) as client:
+    async with MalformedServer().client(max_documents=1) as client:
         with pytest.raises(ResponseFormatError):
             await client.rerank("q", texts(20))
 
 
-class Hanging(Server):
-    """Never answers, and says when `parts` are here."""
-
-    def __init__(self, parts: int) -> None:
-        super().__init__()
-        self.parts = parts
-        self.all_here = anyio.Event()
-
-    async def answer(self, body: Body) -> httpx.Response:
-        if len(self.asked) == self.parts:
-            self.all_here.set()
-        await anyio.sleep_forever()
-        raise AssertionError
-
-
 @pytest.mark.anyio
 async def test_a_cancelled_call_leaves_no_part_behind() -> None:
-    server = Hanging(4)
+    server = HangingServer()
     async with server.client(max_documents=5, max_concurrency=4) as client:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.rerank, "q", texts(20))
-            await server.all_here.wait()
+            await server.wait_for_requests(4)
             tasks.cancel_scope.cancel()
-        assert server.cancelled == 4
+        assert len(server.cancelled) == 4
 
 
 def test_a_cancelled_task_of_asyncio_leaves_no_part_behind() -> None:
     async def main() -> None:
-        server = Hanging(4)
+        server = HangingServer()
         async with server.client(max_documents=5, max_concurrency=4) as client:
             task = asyncio.create_task(client.rerank("q", texts(20)))
-            await server.all_here.wait()
+            await server.wait_for_requests(4)
             task.cancel("enough")
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert task.cancelled()
-            assert server.cancelled == 4
+            assert len(server.cancelled) == 4
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
@@ -264,7 +228,7 @@ def test_a_cancelled_task_of_asyncio_leaves_no_part_behind() -> None:
 
 @pytest.mark.anyio
 async def test_closing_the_client_ends_all_parts() -> None:
-    server = Hanging(4)
+    server = HangingServer()
     client = server.client(max_documents=5, max_concurrency=4)
 
     async def call() -> None:
@@ -274,29 +238,31 @@ async def test_closing_the_client_ends_all_parts() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call)
-        await server.all_here.wait()
+        await server.wait_for_requests(4)
         await client.aclose()
-    assert server.cancelled == 4
+    assert len(server.cancelled) == 4
 
 
 @pytest.mark.anyio
 async def test_the_deadline_counts_for_all_parts_together() -> None:
-    server = Hanging(2)
+    server = HangingServer()
     async with server.client(max_documents=5, max_concurrency=2) as client:
         with pytest.raises(DeadlineExceededError) as caught:
             await client.rerank("q", texts(20), deadline=0.3)
     assert caught.value.attempts == 2
 
 
-class FailingOnce(Server):
-    async def answer(self, body: Body) -> httpx.Response:
-        again = self.asked.count(body) > 1
+class FailingOnceServer(ScoringServer):
+    """Fails the first request with `text 0`."""
+
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        again = self.bodies.count(body) > 1
         return self.ranking(body) if again or "text 0" not in body["documents"] else httpx.Response(503)
 
 
 @pytest.mark.anyio
 async def test_only_the_part_that_failed_is_sent_again() -> None:
-    server = FailingOnce()
+    server = FailingOnceServer()
     async with server.client(max_documents=5, retry=RetryPolicy(base_delay=0.001)) as client:
         response = await client.rerank("q", texts(20))
     assert (response.calls, response.attempts) == (4, 5)
@@ -307,7 +273,7 @@ def test_a_hook_that_raises_is_heard_as_it_is() -> None:
         raise SystemExit(3)
 
     def http_client() -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.MockTransport(Server()), event_hooks={"request": [hook]})
+        return httpx.AsyncClient(transport=httpx.MockTransport(ScoringServer()), event_hooks={"request": [hook]})
 
     with SyncRerankClient("jina_key", model=POINTWISE, max_documents=2, http_client=http_client) as client:
         with pytest.raises(SystemExit) as caught:
@@ -320,7 +286,7 @@ def test_a_hook_that_raises_a_cancellation_of_its_own() -> None:
         raise asyncio.CancelledError
 
     async def main() -> None:
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(Server()), event_hooks={"request": [hook]})
+        http_client = httpx.AsyncClient(transport=httpx.MockTransport(ScoringServer()), event_hooks={"request": [hook]})
         async with RerankClient("jina_key", model=POINTWISE, max_documents=2, http_client=http_client) as client:
             with pytest.raises(asyncio.CancelledError):
                 await client.rerank("q", texts(10))
@@ -331,12 +297,12 @@ def test_a_hook_that_raises_a_cancellation_of_its_own() -> None:
 @pytest.mark.parametrize("usage", [{}, {"usage": None}])
 @pytest.mark.anyio
 async def test_usage_is_unknown_if_one_part_does_not_tell(usage: Body) -> None:
-    class Silent(Server):
+    class PartialUsageServer(ScoringServer):
         def ranking(self, body: Body) -> httpx.Response:
             self.fields = usage if "text 0" in body["documents"] else {"usage": {"total_tokens": 5}}
             return super().ranking(body)
 
-    async with Silent().client(max_documents=5) as client:
+    async with PartialUsageServer().client(max_documents=5) as client:
         response = await client.rerank("q", texts(20))
     assert response.usage == (None if usage else Usage(total_tokens=21))
 
@@ -344,7 +310,7 @@ async def test_usage_is_unknown_if_one_part_does_not_tell(usage: Body) -> None:
 @pytest.mark.anyio
 async def test_vectors_stay_with_their_documents() -> None:
     given = ["a", "bb", "ccc", "bb", "dddd"]
-    async with Server().client(max_documents=2) as client:
+    async with ScoringServer().client(max_documents=2) as client:
         response = await client.rerank("q", given, return_embeddings=True)
     assert response.strategy == "split"
     assert [result.embedding for result in response.results] == [[float(len(text))] for text in response.documents]
@@ -357,7 +323,7 @@ class TestRounds:
 
     @pytest.mark.anyio
     async def test_a_listwise_list_is_ranked_in_rounds(self) -> None:
-        server, given = Server(self.score), texts(100)
+        server, given = ScoringServer(self.score), texts(100)
         async with server.client(model=LISTWISE, max_documents=25) as client:
             response = await client.rerank("q", given, top_n=10)
         # Four parts keep ten each; two parts of these twenty keep ten each; one request ranks the last twenty.
@@ -370,13 +336,13 @@ class TestRounds:
 
     @pytest.mark.anyio
     async def test_scores_are_those_of_the_last_round(self) -> None:
-        class PerRequest(Server):
+        class RequestSizeServer(ScoringServer):
             def ranking(self, body: Body) -> httpx.Response:
                 count = len(body["documents"])
                 self.score = lambda document: TestRounds.score(document) / count
                 return super().ranking(body)
 
-        server = PerRequest()
+        server = RequestSizeServer()
         async with server.client(model=LISTWISE, max_documents=10) as client:
             response = await client.rerank("q", texts(12), top_n=3)
         assert server.sizes == [6, 6, 6]
@@ -384,19 +350,19 @@ class TestRounds:
 
     @pytest.mark.anyio
     async def test_each_request_keeps_the_order_given_and_strong_neighbours_are_dealt_out(self) -> None:
-        server, given = Server(self.score), texts(40)
+        server, given = ScoringServer(self.score), texts(40)
         async with server.client(model=LISTWISE, max_documents=10) as client:
             await client.rerank("q", given, top_n=5)
-        places = [[given.index(text) for text in body["documents"]] for body in server.asked]
+        places = [[given.index(text) for text in body["documents"]] for body in server.bodies]
         assert all(earlier < later for request in places for earlier, later in pairwise(request))
         assert sorted(request[:2] for request in places[:4]) == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
     @pytest.mark.anyio
     async def test_vectors_are_asked_for_in_the_last_round(self) -> None:
-        server = Server(self.score)
+        server = ScoringServer(self.score)
         async with server.client(model=LISTWISE, max_documents=10) as client:
             response = await client.rerank("q", texts(20), top_n=5, return_embeddings=True)
-        assert [body.get("return_embeddings") for body in server.asked] == [None, None, True]
+        assert [body.get("return_embeddings") for body in server.bodies] == [None, None, True]
         assert all(result.embedding == [float(len(result.document))] for result in response.results)
 
     @pytest.mark.parametrize(("documents", "top_n", "max_documents"), [(26, None, 25), (26, 13, 25), (3, 1, 1)])
@@ -404,17 +370,17 @@ class TestRounds:
     async def test_what_rounds_cannot_find_is_refused_before_the_network(
         self, documents: int, top_n: int | None, max_documents: int
     ) -> None:
-        server = Server()
+        server = ScoringServer()
         async with server.client(model=LISTWISE, max_documents=max_documents, fallback="original_order") as client:
             with pytest.raises(InvalidRequestError, match=r"documents: .*listwise.*raise.* max_documents") as caught:
                 await client.rerank("q", texts(documents), top_n=top_n)
         assert ("top_n of at most 12" in caught.value.message) is (max_documents == 25)
-        assert server.asked == []
+        assert server.bodies == []
 
     @pytest.mark.parametrize("cap", range(2, 12))
     @pytest.mark.anyio
     async def test_rounds_end_and_find_the_best(self, cap: int) -> None:
-        server, given = Server(self.score), texts(150)
+        server, given = ScoringServer(self.score), texts(150)
         async with server.client(model=LISTWISE, max_documents=cap) as client:
             response = await client.rerank("q", given, top_n=cap // 2)
         assert response.documents == sorted(given, key=self.score, reverse=True)[: cap // 2]
@@ -437,7 +403,7 @@ class TestRounds:
 async def test_the_models_scoring_decides_unless_the_client_says_it(
     model: str, scoring: Any, requests: list[int]
 ) -> None:
-    server = Server()
+    server = ScoringServer()
     async with server.client(max_documents=10, scoring=scoring) as client:
         response = await client.rerank("q", texts(30), top_n=2, model=model)
     assert server.sizes == requests
@@ -449,11 +415,11 @@ class TestTwins:
 
     @pytest.mark.anyio
     async def test_a_text_is_sent_once_and_all_that_have_it_come_back(self) -> None:
-        server = Server(len)
+        server = ScoringServer(len)
         given = [{"id": number, "text": "ab" if number % 2 else "abc"} for number in range(6)]
         async with server.client() as client:
             response = await client.rerank("q", given)
-        assert server.asked[0]["documents"] == ["abc", "ab"]
+        assert server.bodies[0]["documents"] == ["abc", "ab"]
         assert rows(response) == [(0, 3.0), (2, 3.0), (4, 3.0), (1, 2.0), (3, 2.0), (5, 2.0)]
         assert all(result.document is given[result.index] for result in response.results)
         assert (response.calls, response.strategy, response.usage) == (
@@ -465,31 +431,31 @@ class TestTwins:
     @pytest.mark.parametrize("top_n", [1, 2, 3, 4, 5, 9, None])
     @pytest.mark.anyio
     async def test_equal_scores_go_to_the_lower_place_and_each_twin_counts(self, top_n: int | None) -> None:
-        async with Server(len).client() as client:
+        async with ScoringServer(len).client() as client:
             response = await client.rerank("q", ["aa", "bb", "aa", "c", "bb"], top_n=top_n)
         assert rows(response) == [(0, 2.0), (1, 2.0), (2, 2.0), (4, 2.0), (3, 1.0)][:top_n]
 
     @pytest.mark.anyio
     async def test_images_too(self) -> None:
-        server = Server()
+        server = ScoringServer()
         url = "https://example.com/a.png"
         given: list[Any] = [ImageDocument(image=url), url, {"image": url}, url]
         async with server.client(model="jina-reranker-m0") as client:
             response = await client.rerank("q", given)
-        assert server.asked[0]["documents"] == [{"image": url}, url]
+        assert server.bodies[0]["documents"] == [{"image": url}, url]
         assert sorted(index for index, _ in rows(response)) == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("model", [LISTWISE, "my-own-model"])
     @pytest.mark.anyio
     async def test_not_where_a_score_may_depend_on_the_others(self, model: str) -> None:
-        server = Server()
+        server = ScoringServer()
         async with server.client(model=model) as client:
             await client.rerank("q", ["a", "a", "b"])
-        assert server.asked[0]["documents"] == ["a", "a", "b"]
+        assert server.bodies[0]["documents"] == ["a", "a", "b"]
 
     @pytest.mark.anyio
     async def test_a_list_that_is_short_without_them_is_one_request(self) -> None:
-        server = Server()
+        server = ScoringServer()
         async with server.client(max_documents=2) as client:
             response = await client.rerank("q", ["a", "b", " "] * 10, top_n=25)
         assert server.sizes == [2]
@@ -507,10 +473,10 @@ def test_no_list_comes_out_other_than_of_one_big_request(given: list[str], cap: 
         async with server.client(**options) as client:
             return rows(await client.rerank("q", given, top_n=top_n))
 
-    server = Server()
+    server = ScoringServer()
     whole = anyio.run(lambda: results(model="my-own-model"))
-    del server.asked[:]
+    del server.bodies[:]
     assert anyio.run(lambda: results(max_documents=cap)) == whole
     assert all(size <= cap for size in server.sizes)
-    sent = [text for body in server.asked for text in body["documents"]]
+    sent = [text for body in server.bodies for text in body["documents"]]
     assert sorted(sent) == sorted({text for text in given if text.strip()})

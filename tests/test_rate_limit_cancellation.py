@@ -7,29 +7,21 @@ import anyio
 import httpx
 import pytest
 
-from jina_rerank import RateLimit, RerankClient
+from jina_rerank import RateLimit
 
-from .servers import answer_body
+from .fake_server import Body, FakeServer
 
 
-class Gate:
-    """A server that answers whatever is at it when it is opened."""
+class GatedServer(FakeServer):
+    """Holds all requests until `opened` is set."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.opened = anyio.Event()
-        self.at_it = self.most = 0
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.at_it += 1
-        self.most = max(self.most, self.at_it)
-        try:
-            await self.opened.wait()
-        finally:
-            self.at_it -= 1
-        return httpx.Response(200, content=answer_body(1))
-
-    def client(self, **options: Any) -> RerankClient:
-        return RerankClient("jina_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(self)), **options)
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        await self.opened.wait()
+        return await super().respond(body, number)
 
 
 OPTIONS: list[dict[str, Any]] = [{"max_concurrency": 1}, {"rate_limit": RateLimit(concurrency=1)}]
@@ -38,7 +30,7 @@ OPTIONS: list[dict[str, Any]] = [{"max_concurrency": 1}, {"rate_limit": RateLimi
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.anyio
 async def test_a_cancelled_holder_lets_the_next_one_in(options: dict[str, Any]) -> None:
-    gate, done = Gate(), list[int]()
+    gate, done = GatedServer(), list[int]()
 
     async def call(number: int, scope: anyio.CancelScope) -> None:
         with scope:
@@ -52,7 +44,7 @@ async def test_a_cancelled_holder_lets_the_next_one_in(options: dict[str, Any]) 
             await anyio.wait_all_tasks_blocked()
         scopes[0].cancel()  # the holder
         await anyio.wait_all_tasks_blocked()
-        assert gate.at_it == 1
+        assert gate.in_flight == 1
         gate.opened.set()
     assert done == [1, 2]
 
@@ -60,7 +52,7 @@ async def test_a_cancelled_holder_lets_the_next_one_in(options: dict[str, Any]) 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.anyio
 async def test_a_cancelled_waiter_does_not_take_the_turn_of_the_next(options: dict[str, Any]) -> None:
-    gate, done = Gate(), list[int]()
+    gate, done = GatedServer(), list[int]()
 
     async def call(number: int, scope: anyio.CancelScope) -> None:
         with scope:
@@ -80,7 +72,7 @@ async def test_a_cancelled_waiter_does_not_take_the_turn_of_the_next(options: di
 
 @pytest.mark.anyio
 async def test_whatever_is_cancelled_whenever_the_limit_holds_and_all_others_are_served() -> None:
-    chance, gate, served = random.Random(1), Gate(), 0
+    chance, gate, served = random.Random(1), GatedServer(), 0
 
     async def call(scope: anyio.CancelScope) -> None:
         nonlocal served
@@ -99,12 +91,12 @@ async def test_whatever_is_cancelled_whenever_the_limit_holds_and_all_others_are
                 if chance.random() < 0.3:
                     await anyio.lowlevel.checkpoint()
         assert served >= 200
-        assert gate.most <= 3
+        assert gate.max_in_flight <= 3
         with anyio.fail_after(10):  # all three slots are there
-            gate.opened, gate.most = anyio.Event(), 0
+            gate.opened, gate.max_in_flight = anyio.Event(), 0
             async with anyio.create_task_group() as tasks:
                 for _ in range(3):
                     tasks.start_soon(client.rerank, "q", ["a"])
                 await anyio.wait_all_tasks_blocked()
-                assert gate.at_it == 3
+                assert gate.in_flight == 3
                 gate.opened.set()

@@ -3,14 +3,12 @@
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import httpx
 import pytest
-import trio
-from trio.testing import MockClock
 
 from jina_rerank import (
     ConfigurationError,
@@ -27,9 +25,10 @@ from jina_rerank.emulator import TIERS, create_app
 from jina_rerank.emulator.scifact import claims
 from jina_rerank.limits import RateLimitStatus
 
+from . import virtual_time
+from .fake_server import Body, FakeServer, client_for
 from .servers import answer_body
 
-Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 WITHOUT_USAGE = {"results": [{"index": 0, "relevance_score": 0.5}]}
 CODES = {
     "concurrent requests": "RATE_CONCURRENCY_LIMIT_EXCEEDED",
@@ -38,50 +37,35 @@ CODES = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time that passes only when everybody waits, and then at once."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+anyio_backend = virtual_time.backend
 
 
-class Server:
-    """Answers after `latency` seconds, refuses what is above `at_once`, and notes all arrivals."""
+class LimitedServer(FakeServer):
+    """Answers after `latency` seconds, and refuses requests while `concurrency` others are in flight."""
 
-    def __init__(self, latency: float = 1.0, *, at_once: float = float("inf"), refusal: httpx.Response | None = None):
+    def __init__(
+        self, latency: float = 1.0, *, concurrency: float = float("inf"), refusal: httpx.Response | None = None
+    ) -> None:
+        super().__init__()
         self.latency = latency
-        self.at_once = at_once
+        self.concurrency = concurrency
         self.refusal = refusal or httpx.Response(429)
-        self.in_flight = self.most = self.refused = 0
-        self.arrivals: list[tuple[float, str]] = []
+        self.refused = 0
         self.headers: dict[str, str] = {}
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.arrivals.append((anyio.current_time(), query_of(request)))
-        if self.in_flight >= self.at_once:
-            self.refused += 1
-            return httpx.Response(429, headers=self.refusal.headers, content=self.refusal.content)
-        self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
-        try:
-            await anyio.sleep(self.latency)
-        finally:
-            self.in_flight -= 1
+    def refuse(self) -> httpx.Response | None:
+        if self.in_flight < self.concurrency:
+            return None
+        self.refused += 1
+        return httpx.Response(429, headers=self.refusal.headers, content=self.refusal.content)
+
+    async def respond(self, body: Body, number: int) -> httpx.Response:
+        await anyio.sleep(self.latency)
         return httpx.Response(200, headers=self.headers, json=WITHOUT_USAGE)
-
-    def times(self, start: float) -> list[float]:
-        return [time - start for time, _ in self.arrivals]
-
-    @property
-    def order(self) -> list[str]:
-        return [query for _, query in self.arrivals]
 
 
 def query_of(request: httpx.Request) -> str:
     return str(json.loads(request.content)["query"])
-
-
-def client_of(answer: Answer, api_key: str = "jina_key", **options: Any) -> RerankClient:
-    return RerankClient(api_key, http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)), **options)
 
 
 def refused(current: int, limit: int, unit: str) -> httpx.Response:
@@ -168,9 +152,9 @@ async def test_long_documents_on_a_free_key_are_paced_by_their_tokens() -> None:
 
 @pytest.mark.anyio
 async def test_concurrency_opens_with_two_and_doubles_every_100_ms_up_to_100() -> None:
-    server = Server(latency=30)
+    server = LimitedServer(latency=30)
     seen: list[int] = []
-    async with client_of(server) as client, anyio.create_task_group() as tasks:
+    async with server.client() as client, anyio.create_task_group() as tasks:
         for _ in range(150):
             tasks.start_soon(client.with_options(deadline=None).rerank, "q", ["a"])
         await anyio.sleep(0.05)
@@ -182,8 +166,8 @@ async def test_concurrency_opens_with_two_and_doubles_every_100_ms_up_to_100() -
 
 @pytest.mark.anyio
 async def test_the_ramp_waits_for_use_and_not_for_time() -> None:
-    server = Server(latency=1)
-    async with client_of(server) as client:
+    server = LimitedServer(latency=1)
+    async with server.client() as client:
         await client.rerank("alone", ["a"])
         await anyio.sleep(60)
         async with anyio.create_task_group() as tasks:
@@ -195,16 +179,16 @@ async def test_the_ramp_waits_for_use_and_not_for_time() -> None:
 
 @pytest.mark.anyio
 async def test_a_number_is_used_from_the_start_and_a_refusal_lowers_it() -> None:
-    server = Server(latency=10)
-    async with client_of(server, max_concurrency=30) as client:
+    server = LimitedServer(latency=10)
+    async with server.client(max_concurrency=30) as client:
         assert not await run_all(client, ["q"] * 60)
-    assert server.most == 30
-    assert len({time for time, _ in server.arrivals}) == 2
-    server = Server(latency=1, at_once=5, refusal=refused(5, 5, "concurrent requests"))
-    async with client_of(server, max_concurrency=8) as client:
+    assert server.max_in_flight == 30
+    assert len(set(server.arrival_times)) == 2
+    server = LimitedServer(latency=1, concurrency=5, refusal=refused(5, 5, "concurrent requests"))
+    async with server.client(max_concurrency=8) as client:
         assert not await run_all(client, ["q"] * 100)
     assert 1 <= server.refused <= 3
-    assert server.most == 5
+    assert server.max_in_flight == 5
 
 
 @pytest.mark.anyio
@@ -216,10 +200,10 @@ async def test_of_stated_limits_the_lower_counts() -> None:
         (RateLimit(concurrency=150), None, 150),
         (RateLimit.FREE, None, 2),
     ]:
-        server = Server(latency=0.01)
-        async with client_of(server, rate_limit=rate_limit, max_concurrency=max_concurrency) as client:
+        server = LimitedServer(latency=0.01)
+        async with server.client(rate_limit=rate_limit, max_concurrency=max_concurrency) as client:
             await run_all(client.with_options(deadline=1e6), ["q"] * 200)
-        assert server.most == most
+        assert server.max_in_flight == most
         assert not server.refused
     with pytest.raises(ConfigurationError, match="rate_limit"):
         RerankClient("jina_key", rate_limit=100)  # type: ignore[arg-type] # what is tested
@@ -227,20 +211,20 @@ async def test_of_stated_limits_the_lower_counts() -> None:
 
 @pytest.mark.anyio
 async def test_concurrency_falls_at_a_refusal_without_a_number_and_recovers() -> None:
-    server = Server(latency=1, at_once=8)
-    async with client_of(server) as client:
+    server = LimitedServer(latency=1, concurrency=8)
+    async with server.client() as client:
         assert not await run_all(client.with_options(deadline=1e6), ["q"] * 1500, workers=100)
-        assert server.most == 8
-        assert server.refused <= 0.05 * len(server.arrivals)
-        server.at_once = 40
-        server.most = 0
+        assert server.max_in_flight == 8
+        assert server.refused <= 0.05 * server.request_count
+        server.concurrency = 40
+        server.max_in_flight = 0
         assert not await run_all(client.with_options(deadline=1e6), ["q"] * 1500, workers=100)
-    assert server.most > 16
+    assert server.max_in_flight > 16
 
 
 @pytest.mark.anyio
 async def test_burst_of_refusals_is_answered_by_one_retry_of_each_request() -> None:
-    server, first, start = Server(latency=1), 20, anyio.current_time()
+    server, first, start = LimitedServer(latency=1), 20, anyio.current_time()
 
     async def answer(request: httpx.Request) -> httpx.Response:
         nonlocal first
@@ -250,18 +234,18 @@ async def test_burst_of_refusals_is_answered_by_one_retry_of_each_request() -> N
             return httpx.Response(429)
         return await server(request)
 
-    async with client_of(answer, max_concurrency=20) as client:
+    async with client_for(answer, max_concurrency=20) as client:
         assert not await run_all(client, ["q"] * 20)
-    assert len(server.arrivals) == 20
+    assert server.request_count == 20
     assert anyio.current_time() - start < 8
 
 
 @pytest.mark.anyio
 async def test_what_is_refused_again_and_again_is_tried_less_and_less() -> None:
-    server = Server(latency=0.5, at_once=2)
-    async with client_of(server) as client:
+    server = LimitedServer(latency=0.5, concurrency=2)
+    async with server.client() as client:
         assert not await run_all(client.with_options(deadline=1e6), ["q"] * 2000, workers=10)
-    assert server.refused <= 0.02 * len(server.arrivals)
+    assert server.refused <= 0.02 * server.request_count
     assert anyio.current_time() <= 1.5 * 2000 * 0.5 / 2
 
 
@@ -274,7 +258,7 @@ async def test_a_slot_is_free_when_a_call_ends_in_whatever_way() -> None:
             raise httpx.ReadError("cut")
         return httpx.Response(500 if query_of(request) == "fails" else 200, content=answer_body(1))
 
-    async with client_of(answer, max_concurrency=1, deadline=5, retry=RetryPolicy(max_attempts=2)) as client:
+    async with client_for(answer, max_concurrency=1, deadline=5, retry=RetryPolicy(max_attempts=2)) as client:
         errors = await run_all(client, ["fails", "breaks", "hangs"], workers=1)
         assert [error.attempts for error in errors] == [2, 2, 1]
         assert not await run_all(client, ["works"])
@@ -285,25 +269,25 @@ async def test_a_slot_is_free_when_a_call_ends_in_whatever_way() -> None:
 
 @pytest.mark.anyio
 async def test_stated_requests_per_minute_are_never_exceeded() -> None:
-    server, start = Server(latency=0.1), anyio.current_time()
+    server, start = LimitedServer(latency=0.1), anyio.current_time()
     limit = RateLimit(requests_per_minute=10, concurrency=4)
-    async with client_of(server, rate_limit=limit, deadline=1000) as client:
+    async with server.client(rate_limit=limit, deadline=1000) as client:
         assert not await run_all(client, ["q"] * 35)
-    times = server.times(start)
+    times = [time - start for time in server.arrival_times]
     assert all(later - earlier > 60 for earlier, later in zip(times, times[10:], strict=False))
     assert times[-1] < 3 * 62
 
 
 @pytest.mark.anyio
 async def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
-    server = Server(latency=0.01)
+    server = LimitedServer(latency=0.01)
     limit = RateLimit(tokens_per_minute=1000, concurrency=1)
     sizes = {"small 1": 300, "small 2": 300, "large": 900, "small 3": 10, "small 4": 10}
-    async with client_of(server, rate_limit=limit) as client, anyio.create_task_group() as tasks:
+    async with server.client(rate_limit=limit) as client, anyio.create_task_group() as tasks:
         for query, tokens in sizes.items():
             tasks.start_soon(client.rerank, query, ["word" * (tokens - 2)])
             await anyio.sleep(0.1)
-    assert server.order == list(sizes)
+    assert server.queries == list(sizes)
 
 
 @pytest.mark.anyio
@@ -316,7 +300,7 @@ async def test_the_estimate_of_tokens_learns_from_the_usage() -> None:
         return httpx.Response(200, json={**WITHOUT_USAGE, "usage": {"total_tokens": tokens}})
 
     limit = RateLimit(tokens_per_minute=1000, concurrency=1)
-    async with client_of(answer, rate_limit=limit, deadline=3600) as client:
+    async with client_for(answer, rate_limit=limit, deadline=3600) as client:
         assert not await run_all(client, ["word" * 100] * 30)  # a hundred tokens, as they are estimated
     for end, _ in counted:
         assert sum(tokens for time, tokens in counted if end - 60 < time <= end) <= 1000
@@ -324,17 +308,17 @@ async def test_the_estimate_of_tokens_learns_from_the_usage() -> None:
 
 @pytest.mark.anyio
 async def test_what_is_larger_than_the_limit_goes_alone() -> None:
-    server, start = Server(latency=0.01), anyio.current_time()
-    async with client_of(server, rate_limit=RateLimit(tokens_per_minute=100)) as client:
+    server, start = LimitedServer(latency=0.01), anyio.current_time()
+    async with server.client(rate_limit=RateLimit(tokens_per_minute=100)) as client:
         for _ in range(2):
             await client.rerank("q", ["word" * 5000])
-    assert server.times(start)[1] > 60
+    assert server.arrival_times[1] - start > 60
 
 
 @pytest.mark.anyio
 async def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
-    server, limit = Server(latency=0.01), RateLimit(requests_per_minute=1)
-    async with client_of(server, rate_limit=limit) as client:
+    server, limit = LimitedServer(latency=0.01), RateLimit(requests_per_minute=1)
+    async with server.client(rate_limit=limit) as client:
         await client.rerank("q", ["a"])
         start = anyio.current_time()
         for one in (client.with_options(deadline=30), client.with_options(retry=RetryPolicy(max_retry_after=20))):
@@ -343,18 +327,17 @@ async def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
             assert caught.value.retry_after == pytest.approx(60, abs=2)
             assert (caught.value.status, caught.value.attempts) == (None, 0)
         assert anyio.current_time() == start
-    assert len(server.arrivals) == 1
+    assert server.request_count == 1
 
 
 @pytest.mark.anyio
 async def test_the_remaining_headers_hold_back_where_others_use_the_key_too() -> None:
-    server, start = Server(latency=0.01), anyio.current_time()
+    server = LimitedServer(latency=0.01)
     server.headers = {"x-ratelimit-remaining-requests": "0"}
-    async with client_of(server) as client:
+    async with server.client() as client:
         for _ in range(3):
             await client.rerank("q", ["a"])
-    waits = [later - earlier for earlier, later in zip(server.times(start), server.times(start)[1:], strict=False)]
-    assert all(wait >= 1 for wait in waits)
+    assert all(interval >= 1 for interval in server.intervals)
 
 
 # Refusals
@@ -377,7 +360,7 @@ async def test_a_refused_call_is_sent_again_before_those_that_came_later() -> No
 
     for limit, order in cases:
         served.clear()
-        async with client_of(answer, **limit) as client, anyio.create_task_group() as tasks:
+        async with client_for(answer, **limit) as client, anyio.create_task_group() as tasks:
             for query in "abcd":
                 tasks.start_soon(client.rerank, query, ["x"])
                 await anyio.sleep(0.001)
@@ -395,7 +378,7 @@ async def test_retry_after_holds_back_everybody_with_the_key() -> None:
         return httpx.Response(200, content=answer_body(1))
 
     start = anyio.current_time()
-    async with client_of(answer) as one, client_of(answer) as other, anyio.create_task_group() as tasks:
+    async with client_for(answer) as one, client_for(answer) as other, anyio.create_task_group() as tasks:
         tasks.start_soon(one.rerank, "q", ["a"])
         await anyio.sleep(1)
         tasks.start_soon(other.rerank, "q", ["a"])
@@ -411,7 +394,7 @@ async def test_a_refused_request_uses_up_nothing() -> None:
 
     start = anyio.current_time()
     limit = RateLimit(requests_per_minute=2, tokens_per_minute=100)
-    async with client_of(answer, rate_limit=limit) as client:
+    async with client_for(answer, rate_limit=limit) as client:
         for _ in range(2):
             await client.rerank("q", ["word" * 40])
     assert anyio.current_time() == pytest.approx(start + 1)
@@ -427,7 +410,7 @@ async def test_a_date_in_a_refusal_is_no_limit() -> None:
         return replies.pop() if replies else httpx.Response(200, json=WITHOUT_USAGE)
 
     start = anyio.current_time()
-    async with client_of(answer, deadline=3600) as client:
+    async with client_for(answer, deadline=3600) as client:
         assert not await run_all(client, ["q"] * 60)
     assert anyio.current_time() - start < 300  # with 3 a minute it would take 20 minutes
 
@@ -435,58 +418,58 @@ async def test_a_date_in_a_refusal_is_no_limit() -> None:
 @pytest.mark.parametrize("unit", [None, *CODES])
 @pytest.mark.anyio
 async def test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_deadline(unit: str | None) -> None:
-    server = Server(at_once=0, refusal=refused(9, 9, unit) if unit else None)
+    server = LimitedServer(concurrency=0, refusal=refused(9, 9, unit) if unit else None)
     start = anyio.current_time()
-    async with client_of(server) as client:
+    async with server.client() as client:
         errors = await run_all(client, ["q"] * 20)
     assert {type(error) for error in errors} == {RateLimitError}
     assert {error.status for error in errors} <= {429, None}  # None: it was not sent at all
     assert anyio.current_time() - start <= 180
-    assert sum(error.attempts or 0 for error in errors) == len(server.arrivals) <= 200
+    assert sum(error.attempts or 0 for error in errors) == server.request_count <= 200
 
 
 @pytest.mark.anyio
 async def test_who_was_refused_and_waits_until_the_deadline_is_told_of_the_refusal() -> None:
-    server = Server(latency=1000, at_once=1, refusal=refused(1, 1, "concurrent requests"))
-    async with client_of(server, timeout=None) as client, anyio.create_task_group() as tasks:
+    server = LimitedServer(latency=1000, concurrency=1, refusal=refused(1, 1, "concurrent requests"))
+    async with server.client(timeout=None) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(client.with_options(deadline=None).rerank, "q", ["a"])
         await anyio.sleep(1)
         with pytest.raises(RateLimitError, match="1/1 concurrent requests") as caught:
             await client.rerank("q", ["a"], deadline=10)
         assert (caught.value.attempts, caught.value.status) == (1, 429)
-        assert anyio.current_time() == server.arrivals[0][0] + 11
+        assert anyio.current_time() == server.arrival_times[0] + 11
         tasks.cancel_scope.cancel()
 
 
 @pytest.mark.anyio
 async def test_a_call_survives_more_refusals_than_it_has_attempts() -> None:
-    server = Server(latency=0, at_once=0)
-    async with client_of(server) as client, anyio.create_task_group() as tasks:
+    server = LimitedServer(latency=0, concurrency=0)
+    async with server.client() as client, anyio.create_task_group() as tasks:
 
         async def open_later() -> None:
             await anyio.sleep(60)
-            server.at_once = 1
+            server.concurrency = 1
 
         tasks.start_soon(open_later)
         response = await client.rerank("q", ["a"])
-    assert response.attempts == len(server.arrivals) > 3
+    assert response.attempts == server.request_count > 3
 
 
 @pytest.mark.anyio
 async def test_without_a_deadline_or_a_second_attempt_a_refusal_is_a_failed_attempt() -> None:
     cases: list[tuple[dict[str, Any], int]] = [({"deadline": None}, 3), ({"retry": RetryPolicy(max_attempts=1)}, 1)]
     for options, attempts in cases:
-        server = Server(at_once=0)
-        async with client_of(server, **options) as client:
+        server = LimitedServer(concurrency=0)
+        async with server.client(**options) as client:
             with pytest.raises(RateLimitError) as caught:
                 await client.rerank("q", ["a"])
-        assert caught.value.attempts == len(server.arrivals) == attempts
+        assert caught.value.attempts == server.request_count == attempts
 
 
 @pytest.mark.anyio
 async def test_waiting_for_a_slot_until_the_deadline_is_no_rate_limit() -> None:
-    server = Server(latency=1e6)
-    async with client_of(server, max_concurrency=1, timeout=None, deadline=10) as client:
+    server = LimitedServer(latency=1e6)
+    async with server.client(max_concurrency=1, timeout=None, deadline=10) as client:
         errors = await run_all(client, ["q"] * 2)
     assert [type(error) for error in errors] == [DeadlineExceededError] * 2
     assert sorted(error.attempts or 0 for error in errors) == [0, 1]
@@ -500,24 +483,24 @@ async def test_waiting_for_a_slot_until_the_deadline_is_no_rate_limit() -> None:
 async def test_clients_of_one_key_share_its_limits_and_other_keys_and_hosts_have_their_own() -> None:
     limit = RateLimit(concurrency=2)
     for key, base_url, most in [("jina_key", None, 2), ("jina_other", None, 4), ("jina_key", "https://x.test/v1", 4)]:
-        server = Server(latency=1)
+        server = LimitedServer(latency=1)
         async with (
-            client_of(server, rate_limit=limit) as one,
-            client_of(server, key, rate_limit=limit, base_url=base_url) as other,
+            server.client(rate_limit=limit) as one,
+            server.client(api_key=key, rate_limit=limit, base_url=base_url) as other,
             anyio.create_task_group() as tasks,
         ):
             for client in (one, one.with_options(timeout=30), other):
                 tasks.start_soon(run_all, client, ["q"] * 10)
-        assert server.most == most
+        assert server.max_in_flight == most
 
 
 @pytest.mark.anyio
 async def test_what_is_learnt_is_forgotten_with_the_last_client() -> None:
-    server = Server(latency=1, at_once=1, refusal=httpx.Response(429, headers={"retry-after": "100"}))
-    async with client_of(server, deadline=50) as client:
+    server = LimitedServer(latency=1, concurrency=1, refusal=httpx.Response(429, headers={"retry-after": "100"}))
+    async with server.client(deadline=50) as client:
         errors = await run_all(client, ["q"] * 2)
     assert [error.retry_after for error in errors] == [100]
-    async with client_of(server, deadline=50) as client:
+    async with server.client(deadline=50) as client:
         assert not await run_all(client, ["q"])
 
 
@@ -534,7 +517,7 @@ async def test_an_outage_is_met_with_35_requests_more_than_calls(calls: int) -> 
         sent += 1
         return httpx.Response(503)
 
-    async with client_of(answer) as client:
+    async with client_for(answer) as client:
         errors = await run_all(client, ["q"] * calls)
     assert sent == sum(error.attempts or 0 for error in errors) == min(3 * calls, calls + 35)
     assert {type(error) for error in errors} == {ServerError}
@@ -547,7 +530,7 @@ async def test_the_quota_is_shared_by_clones_and_comes_back_with_successes() -> 
     async def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=answer_body(1)) if up else httpx.Response(503)
 
-    async with client_of(answer, retry=RetryPolicy(quota=28)) as client:
+    async with client_for(answer, retry=RetryPolicy(quota=28)) as client:
         attempts = [error.attempts for error in await run_all(client, ["q"] * 2, workers=1)]
         attempts += [error.attempts for error in await run_all(client.with_options(timeout=9), ["q"])]
         assert attempts == [3, 1, 1]
@@ -561,11 +544,11 @@ async def test_the_quota_is_shared_by_clones_and_comes_back_with_successes() -> 
 
 @pytest.mark.anyio
 async def test_a_policy_without_pauses_still_pauses_while_it_is_refused() -> None:
-    server = Server(latency=0, at_once=0)
-    async with client_of(server, retry=RetryPolicy(base_delay=0, throttle_delay=0, max_delay=0)) as client:
+    server = LimitedServer(latency=0, concurrency=0)
+    async with server.client(retry=RetryPolicy(base_delay=0, throttle_delay=0, max_delay=0)) as client:
         with pytest.raises(RateLimitError):
             await client.rerank("q", ["a"], deadline=10)
-    assert 50 < len(server.arrivals) < 1_000
+    assert 50 < server.request_count < 1_000
 
 
 @pytest.mark.anyio
@@ -584,7 +567,7 @@ async def test_a_batch_on_a_free_key_loses_nothing_although_it_takes_longer_than
 @pytest.mark.anyio
 async def test_request_of_a_batch_that_is_refused_without_end_fails_a_minute_after_its_deadline() -> None:
     start = anyio.current_time()
-    async with client_of(Server(latency=0, at_once=0), deadline=10) as client:
+    async with LimitedServer(latency=0, concurrency=0).client(deadline=10) as client:
         outcomes = [outcome async for outcome in client.rerank_many([RerankRequest(query="q", documents=["a"])])]
     assert isinstance(outcomes[0].error, RateLimitError)
     assert 10 < anyio.current_time() - start <= 10 + 61
@@ -594,7 +577,7 @@ async def test_request_of_a_batch_that_is_refused_without_end_fails_a_minute_aft
 async def test_a_batch_waits_longer_than_a_call_would() -> None:
     options: dict[str, Any] = {"retry": RetryPolicy(max_retry_after=5), "rate_limit": RateLimit(requests_per_minute=2)}
     requests = [RerankRequest(query=str(number), documents=["a"]) for number in range(5)]
-    async with client_of(Server(), **options) as client:
+    async with LimitedServer().client(**options) as client:
         outcomes = [outcome async for outcome in client.rerank_many(requests)]
         assert [outcome.error for outcome in outcomes] == [None] * 5
         await client.rerank("the last of this minute", ["a"])
@@ -604,15 +587,15 @@ async def test_a_batch_waits_longer_than_a_call_would() -> None:
 
 @pytest.mark.anyio
 async def test_opening_of_a_busy_event_loop_waits_for_the_refusals_that_it_has_not_read() -> None:
-    server = Server(latency=0.1, at_once=2, refusal=refused(2, 2, "concurrent requests"))
+    server = LimitedServer(latency=0.1, concurrency=2, refusal=refused(2, 2, "concurrent requests"))
 
     async def answer(request: httpx.Request) -> httpx.Response:
         for _ in range(4):  # connecting, sending and reading keep the loop busy
             await anyio.lowlevel.checkpoint()
-            cast(MockClock, trio.lowlevel.current_clock()).jump(0.003)
+            virtual_time.advance(0.003)
         return await server(request)
 
-    async with client_of(answer, base_url="http://127.0.0.1") as client:
+    async with client_for(answer, base_url="http://127.0.0.1") as client:
         assert not await run_all(client, ["q"] * 100)
     assert server.refused <= 14
 
@@ -622,10 +605,10 @@ async def test_opening_of_a_busy_event_loop_waits_for_the_refusals_that_it_has_n
 
 @pytest.mark.anyio
 async def test_limits_of_a_client_show_what_is_used_allowed_and_waited_for() -> None:
-    server = Server(latency=1, at_once=2, refusal=refused(2, 2, "concurrent requests"))
+    server = LimitedServer(latency=1, concurrency=2, refusal=refused(2, 2, "concurrent requests"))
     server.headers = {"x-ratelimit-remaining-requests": "60"}
     limit = RateLimit(requests_per_minute=100)
-    async with client_of(server, rate_limit=limit) as client, anyio.create_task_group() as tasks:
+    async with server.client(rate_limit=limit) as client, anyio.create_task_group() as tasks:
         assert client.limits == RateLimitStatus()
         for _ in range(10):
             tasks.start_soon(client.rerank, "q", ["a"])
@@ -639,7 +622,7 @@ async def test_limits_of_a_client_show_what_is_used_allowed_and_waited_for() -> 
 
 @pytest.mark.anyio
 async def test_response_tells_how_long_its_requests_were_throttled() -> None:
-    async with client_of(Server(latency=1), rate_limit=RateLimit(concurrency=1)) as client:
+    async with LimitedServer(latency=1).client(rate_limit=RateLimit(concurrency=1)) as client:
         seconds = list[float]()
 
         async def call() -> None:
@@ -662,7 +645,7 @@ async def test_decreases_recoveries_and_long_waits_are_logged_once(caplog: pytes
         await anyio.sleep(0.1)
         return replies.pop(0) if replies else httpx.Response(200, json=WITHOUT_USAGE)
 
-    async with client_of(answer) as client:
+    async with client_for(answer) as client:
         assert not await run_all(client, ["q"] * 200)
     lines = [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "jina_rerank"]
     assert len([text for level, text in lines if level == logging.DEBUG and text.startswith("throttled")]) == 7
@@ -674,23 +657,23 @@ async def test_decreases_recoveries_and_long_waits_are_logged_once(caplog: pytes
 
 @pytest.mark.anyio
 async def test_error_of_a_throttled_call_says_when_there_is_room_and_who_holds_it() -> None:
-    server = Server(at_once=0, refusal=refused(100, 100, "requests per minute"))
-    async with client_of(server) as client:
+    server = LimitedServer(concurrency=0, refusal=refused(100, 100, "requests per minute"))
+    async with server.client() as client:
         with pytest.raises(RateLimitError, match=r"others hold 100 of the 100 requests per minute") as caught:
             await client.rerank("q", ["a"], deadline=20)
     assert caught.value.retry_after is not None
     assert 30 < caught.value.retry_after <= 61
-    assert 2 <= len(server.arrivals) <= 9
+    assert 2 <= server.request_count <= 9
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("of_client", "of_clone"), [(10, 2), (2, 10)])
 async def test_clone_with_max_concurrency_has_its_own(of_client: int, of_clone: int) -> None:
-    server = Server(latency=1)
-    async with client_of(server, max_concurrency=of_client) as client:
+    server = LimitedServer(latency=1)
+    async with server.client(max_concurrency=of_client) as client:
         await client.rerank("q", ["a"])
         await run_all(client.with_options(max_concurrency=of_clone), ["q"] * 30)
-    assert server.most == of_clone
+    assert server.max_in_flight == of_clone
 
 
 def test_plans_of_the_hosted_api_are_those_that_the_emulator_plays() -> None:

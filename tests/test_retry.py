@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from jina_rerank import (
     APIConnectionError,
@@ -28,44 +27,11 @@ from jina_rerank import (
     ServerError,
 )
 
+from . import virtual_time
+from .fake_server import OK, Reply, ScriptedServer, client_for
 from .servers import answer_body
 
-URL = "https://api.jina.ai/v1/rerank"
-OK = httpx.Response(200, content=answer_body(1))
-
-Reply = httpx.Response | Exception | float
-"""What a server does with an attempt: answer, fail, or answer well after some seconds."""
-
-
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time that passes only when everybody waits, and then at once."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
-class Server:
-    """Plays a reply for each attempt, the last one again and again, and notes when attempts come."""
-
-    def __init__(self, *replies: Reply) -> None:
-        self.replies = replies
-        self.times: list[float] = []
-
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        reply = self.replies[min(len(self.times), len(self.replies) - 1)]
-        self.times.append(anyio.current_time())
-        if isinstance(reply, Exception):
-            raise reply
-        if isinstance(reply, float):
-            await anyio.sleep(reply)
-            reply = OK
-        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
-
-    @property
-    def waits(self) -> list[float]:
-        return [later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)]
-
-    def client(self, **options: Any) -> RerankClient:
-        return RerankClient("jina_key", http_client=httpx.AsyncClient(transport=httpx.MockTransport(self)), **options)
+anyio_backend = virtual_time.backend
 
 
 async def failure(client: RerankClient, **arguments: Any) -> tuple[RerankError, float]:
@@ -89,28 +55,28 @@ def status(code: int, **headers: str) -> httpx.Response:
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
 @pytest.mark.anyio
 async def test_a_passing_trouble_is_tried_again(code: int) -> None:
-    server = Server(status(code), status(code), OK)
+    server = ScriptedServer(status(code), status(code), OK)
     response = await success(server.client())
-    assert (response.attempts, len(server.times)) == (3, 3)
+    assert (response.attempts, len(server.arrival_times)) == (3, 3)
 
 
 @pytest.mark.parametrize("code", [301, 400, 401, 402, 403, 404, 405, 409, 413, 422, 501, 505])
 @pytest.mark.anyio
 async def test_what_will_not_change_is_not_tried_again(code: int) -> None:
-    server = Server(status(code))
+    server = ScriptedServer(status(code))
     error, seconds = await failure(server.client())
     assert isinstance(error, APIStatusError)
-    assert (error.status, error.attempts, len(server.times), seconds) == (code, 1, 1, 0.0)
+    assert (error.status, error.attempts, len(server.arrival_times), seconds) == (code, 1, 1, 0.0)
 
 
 @pytest.mark.anyio
 async def test_an_outage_ends_after_three_attempts_and_short_waits() -> None:
-    server = Server(status(503))
+    server = ScriptedServer(status(503))
     error, _ = await failure(server.client())
     assert isinstance(error, ServerError)
-    assert error.attempts == len(server.times) == 3
-    assert server.waits[0] <= 0.1
-    assert server.waits[1] <= 0.2
+    assert error.attempts == len(server.arrival_times) == 3
+    assert server.intervals[0] <= 0.1
+    assert server.intervals[1] <= 0.2
 
 
 @pytest.mark.parametrize(
@@ -119,9 +85,9 @@ async def test_an_outage_ends_after_three_attempts_and_short_waits() -> None:
 )
 @pytest.mark.anyio
 async def test_a_broken_connection_is_tried_again(error: Exception) -> None:
-    server = Server(error, OK)
+    server = ScriptedServer(error, OK)
     assert (await success(server.client())).attempts == 2
-    last, _ = await failure(Server(error).client())
+    last, _ = await failure(ScriptedServer(error).client())
     assert isinstance(last, APIConnectionError)
     assert last.attempts == 3
 
@@ -131,7 +97,7 @@ async def test_a_broken_connection_is_tried_again(error: Exception) -> None:
 )
 @pytest.mark.anyio
 async def test_a_way_that_is_wrong_is_not_tried_again(error: Exception) -> None:
-    last, seconds = await failure(Server(error).client())
+    last, seconds = await failure(ScriptedServer(error).client())
     assert isinstance(last, APIConnectionError)
     assert (last.attempts, seconds) == (1, 0.0)
 
@@ -139,36 +105,36 @@ async def test_a_way_that_is_wrong_is_not_tried_again(error: Exception) -> None:
 @pytest.mark.anyio
 async def test_a_malformed_answer_is_asked_for_once_more() -> None:
     half = httpx.Response(200, content=b'{"results": [')
-    assert (await success(Server(half, OK).client())).attempts == 2
-    error, _ = await failure(Server(half).client())
+    assert (await success(ScriptedServer(half, OK).client())).attempts == 2
+    error, _ = await failure(ScriptedServer(half).client())
     assert isinstance(error, ResponseFormatError)
     assert error.attempts == 2
     broken = httpx.Response(200, json={"results": []})
-    error, _ = await failure(Server(broken).client())
+    error, _ = await failure(ScriptedServer(broken).client())
     assert error.attempts == 1
 
 
 @pytest.mark.parametrize(("headers", "seconds"), [({"retry_after": "7"}, 7.0), ({"retry_after_ms": "1500"}, 1.5)])
 @pytest.mark.anyio
 async def test_the_servers_wait_is_kept_to(headers: dict[str, str], seconds: float) -> None:
-    server = Server(status(429, **headers), status(503, **headers), OK)
+    server = ScriptedServer(status(429, **headers), status(503, **headers), OK)
     assert (await success(server.client())).attempts == 3
-    assert server.waits == pytest.approx([seconds, seconds])
+    assert server.intervals == pytest.approx([seconds, seconds])
 
 
 @pytest.mark.anyio
 async def test_a_wait_above_the_cap_or_the_deadline_is_refused_at_once() -> None:
-    error, seconds = await failure(Server(status(429, retry_after="121")).client())
+    error, seconds = await failure(ScriptedServer(status(429, retry_after="121")).client())
     assert isinstance(error, RateLimitError)
     assert (error.retry_after, error.attempts, seconds) == (121.0, 1, 0.0)
-    server = Server(status(429, retry_after="60"))
+    server = ScriptedServer(status(429, retry_after="60"))
     error, seconds = await failure(server.client(), deadline=30)
     assert (type(error), error.retry_after, seconds) == (RateLimitError, 60.0, 0.0)
 
 
 @pytest.mark.anyio
 async def test_a_wait_that_the_callers_own_scope_cuts_off_is_not_begun() -> None:
-    server = Server(status(503, retry_after="60"))
+    server = ScriptedServer(status(503, retry_after="60"))
     with anyio.fail_after(30):
         error, seconds = await failure(server.client(deadline=None))
     assert (type(error), seconds) == (ServerError, 0.0)
@@ -176,27 +142,27 @@ async def test_a_wait_that_the_callers_own_scope_cuts_off_is_not_begun() -> None
 
 @pytest.mark.anyio
 async def test_the_servers_word_on_retrying_wins() -> None:
-    error, _ = await failure(Server(status(503, x_should_retry="false")).client())
+    error, _ = await failure(ScriptedServer(status(503, x_should_retry="false")).client())
     assert error.attempts == 1
-    assert (await success(Server(status(400, x_should_retry="true"), OK).client())).attempts == 2
-    error, _ = await failure(Server(status(400, x_should_retry="perhaps")).client())
+    assert (await success(ScriptedServer(status(400, x_should_retry="true"), OK).client())).attempts == 2
+    error, _ = await failure(ScriptedServer(status(400, x_should_retry="perhaps")).client())
     assert (type(error), error.attempts) == (BadRequestError, 1)
 
 
 @pytest.mark.anyio
 async def test_one_attempt_is_no_retry() -> None:
-    client = Server(status(503)).client(retry=RetryPolicy(max_attempts=1))
+    client = ScriptedServer(status(503)).client(retry=RetryPolicy(max_attempts=1))
     error, seconds = await failure(client)
     assert (error.attempts, seconds) == (1, 0.0)
 
 
 @pytest.mark.anyio
 async def test_each_attempt_has_its_timeout_and_the_next_may_succeed() -> None:
-    server = Server(100.0, 59.0)
+    server = ScriptedServer((100.0, OK), (59.0, OK))
     response = await success(server.client())
     assert response.attempts == 2
-    assert 60 <= server.waits[0] <= 60.1
-    error, seconds = await failure(Server(2.0).client(timeout=1))
+    assert 60 <= server.intervals[0] <= 60.1
+    error, seconds = await failure(ScriptedServer((2.0, OK)).client(timeout=1))
     assert isinstance(error, APITimeoutError)
     assert isinstance(error, TimeoutError)
     assert error.attempts == 3
@@ -205,7 +171,7 @@ async def test_each_attempt_has_its_timeout_and_the_next_may_succeed() -> None:
 
 @pytest.mark.anyio
 async def test_the_deadline_ends_a_call_in_an_attempt_and_says_what_went_before() -> None:
-    server = Server(status(503), 1e6)
+    server = ScriptedServer(status(503), (1e6, OK))
     error, seconds = await failure(server.client(timeout=None), deadline=5)
     assert isinstance(error, DeadlineExceededError)
     assert isinstance(error, TimeoutError)
@@ -216,21 +182,21 @@ async def test_the_deadline_ends_a_call_in_an_attempt_and_says_what_went_before(
 
 @pytest.mark.anyio
 async def test_the_clients_deadline_is_180_seconds_and_none_is_none() -> None:
-    error, seconds = await failure(Server(1e6).client(timeout=None))
+    error, seconds = await failure(ScriptedServer((1e6, OK)).client(timeout=None))
     assert (type(error), seconds) == (DeadlineExceededError, 180.0)
-    async with Server(1e5).client(timeout=None) as slow:
+    async with ScriptedServer((1e5, OK)).client(timeout=None) as slow:
         assert (await slow.rerank("q", ["a"], deadline=None)).attempts == 1
         assert (await slow.with_options(deadline=None).rerank("q", ["a"])).attempts == 1
 
 
 @pytest.mark.anyio
 async def test_the_callers_own_cancellation_passes_untouched() -> None:
-    server = Server(1e6)
+    server = ScriptedServer((1e6, OK))
     async with server.client() as client:
         with anyio.move_on_after(3) as scope:
             await client.rerank("q", ["a"])
     assert scope.cancelled_caught
-    assert len(server.times) == 1
+    assert len(server.arrival_times) == 1
 
 
 @pytest.mark.anyio
@@ -245,8 +211,7 @@ async def test_concurrent_calls_do_not_mix_up_their_attempts() -> None:
 
     seen: dict[bytes, int] = {}
     attempts: dict[int, int] = {}
-    transport = httpx.MockTransport(answer)
-    client = RerankClient("jina_key", http_client=httpx.AsyncClient(transport=transport), retry=RetryPolicy(quota=None))
+    client = client_for(answer, retry=RetryPolicy(quota=None))
     async with client, anyio.create_task_group() as tasks:
         for i in range(50):
             tasks.start_soon(call, i)
@@ -255,20 +220,20 @@ async def test_concurrent_calls_do_not_mix_up_their_attempts() -> None:
 
 @pytest.mark.anyio
 async def test_at_most_max_concurrency_requests_are_in_flight_and_waiting_costs_no_timeout() -> None:
-    server = Server(10.0)
+    server = ScriptedServer((10.0, OK))
     async with server.client(max_concurrency=2, timeout=11) as client, anyio.create_task_group() as tasks:
         for _ in range(6):
             tasks.start_soon(client.with_options(deadline=None).rerank, "q", ["a"])
-    assert [later - server.times[0] for later in server.times] == pytest.approx([0, 0, 10, 10, 20, 20])
+    assert [later - server.arrival_times[0] for later in server.arrival_times] == pytest.approx([0, 0, 10, 10, 20, 20])
 
 
 @pytest.mark.anyio
 async def test_a_retry_that_waits_holds_no_slot() -> None:
-    server = Server(status(503, retry_after="100"), OK)
+    server = ScriptedServer(status(503, retry_after="100"), OK)
     async with server.client(max_concurrency=1) as client, anyio.create_task_group() as tasks:
         for _ in range(2):
             tasks.start_soon(client.rerank, "q", ["a"])
-    assert server.waits == pytest.approx([0, 100])
+    assert server.intervals == pytest.approx([0, 100])
 
 
 @pytest.mark.anyio
@@ -280,7 +245,7 @@ async def test_closing_ends_the_calls_in_flight() -> None:
             await client.rerank("q", ["a"])
         errors.append(caught.value)
 
-    waiting, sleeping = Server(1e6), Server(status(503, retry_after="100"))
+    waiting, sleeping = ScriptedServer((1e6, OK)), ScriptedServer(status(503, retry_after="100"))
     for server in (waiting, sleeping):
         client = server.client(timeout=None)
         async with anyio.create_task_group() as tasks:
@@ -288,7 +253,7 @@ async def test_closing_ends_the_calls_in_flight() -> None:
                 tasks.start_soon(call)
             await anyio.sleep(1)
             await client.aclose()
-            assert anyio.current_time() == server.times[0] + 1
+            assert anyio.current_time() == server.arrival_times[0] + 1
     assert [error.attempts for error in errors] == [1] * 10
 
 
@@ -297,7 +262,7 @@ async def test_closing_waits_two_seconds_for_what_does_not_end_and_closes_the_co
     async def does_not_end(request: httpx.Request) -> httpx.Response:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(60)
-        return OK
+        return httpx.Response(200, content=answer_body(1))
 
     http_client = httpx.AsyncClient(transport=httpx.MockTransport(does_not_end))
     client = RerankClient("jina_key", http_client=lambda: http_client)
@@ -348,12 +313,12 @@ def test_waits_grow_from_their_scale_to_their_cap() -> None:
 
 @pytest.mark.anyio
 async def test_a_wall_clock_that_jumps_changes_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(status(503, retry_after="7"), status(503, retry_after="7"), 1e6)
+    server = ScriptedServer(status(503, retry_after="7"), status(503, retry_after="7"), (1e6, OK))
     wall = iter(range(10**9, 0, -86_400))
     monkeypatch.setattr(time, "time", lambda: float(next(wall)))
     error, seconds = await failure(server.client(timeout=20, retry=RetryPolicy(max_attempts=3)), deadline=100)
     assert isinstance(error, APITimeoutError)
-    assert server.waits == pytest.approx([7, 7])
+    assert server.intervals == pytest.approx([7, 7])
     assert seconds == pytest.approx(34)
 
 
@@ -376,7 +341,7 @@ async def test_what_failed_keeps_no_documents(reply: Reply) -> None:
 
     gc.disable()
     try:
-        async with Server(reply).client() as client:
+        async with ScriptedServer(reply).client() as client:
             document = await call()
         assert document() is None
     finally:

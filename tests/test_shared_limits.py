@@ -26,15 +26,15 @@ from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jina_rerank import RateLimit, RerankClient, RerankError
+from jina_rerank import RateLimit, RerankError
 from jina_rerank._stack.limit_store import LimitStore, Permit
 from jina_rerank.shared import RedisLimits
 from jina_rerank.shared._exchange import SCRIPT, ReserveReply
 from jina_rerank.shared._member import Member
 
+from .fake_server import Body, FakeServer, client_for
 from .processes import LONGEST_SECONDS, run
 from .redis_server import BINARY, RedisServer
-from .servers import answer_body
 
 pytestmark = pytest.mark.skipif(
     BINARY is None and not os.environ.get("CI"),
@@ -691,19 +691,12 @@ def key() -> str:
     return f"jina_{uuid.uuid4().hex}"
 
 
-class Slots:
-    """A server that notes how many requests it has at once."""
+class SlotServer(FakeServer):
+    """Answers each request after 10 ms."""
 
-    def __init__(self) -> None:
-        self.in_flight = self.most = self.answered = 0
-
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
+    async def respond(self, body: Body, number: int) -> httpx.Response:
         await anyio.sleep(0.01)
-        self.in_flight -= 1
-        self.answered += 1
-        return httpx.Response(200, content=answer_body(1))
+        return await super().respond(body, number)
 
     async def rank(self, calls: int, key: str, **options: Any) -> list[RerankError]:
         """Rank with a client of this event loop's own; return the errors."""
@@ -715,15 +708,14 @@ class Slots:
             except RerankError as error:
                 errors.append(error)
 
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        async with RerankClient(key, http_client=http_client, **options) as client, anyio.create_task_group() as tasks:
+        async with self.client(api_key=key, **options) as client, anyio.create_task_group() as tasks:
             for _ in range(calls):
                 tasks.start_soon(call)
         return errors
 
 
 def test_clients_of_two_event_loops_share_the_slots_of_a_key(server: RedisServer, key: str) -> None:
-    slots = Slots()
+    slots = SlotServer()
     options = {"shared_limits": limits_of(server.url), "rate_limit": RateLimit(concurrency=3)}
     results = list[list[RerankError]]()
     threads = [
@@ -734,27 +726,27 @@ def test_clients_of_two_event_loops_share_the_slots_of_a_key(server: RedisServer
     for thread in threads:
         thread.join(LONGEST_SECONDS)
     assert results == [[], []]
-    assert (slots.answered, slots.most) == (30, 3)
+    assert (slots.request_count, slots.max_in_flight) == (30, 3)
 
 
 @pytest.mark.anyio
 async def test_client_loses_nothing_while_the_store_is_down_and_keeps_to_its_share(
     key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    slots = Slots()
+    slots = SlotServer()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         limits = limits_of(f"redis://127.0.0.1:{closed.getsockname()[1]}")
         options: dict[str, Any] = {"shared_limits": limits, "rate_limit": RateLimit(concurrency=6)}
         assert not await slots.rank(20, key, **options)
-    assert slots.answered == 20
-    assert slots.most <= 3
+    assert slots.request_count == 20
+    assert slots.max_in_flight <= 3
     assert len(messages(caplog)) == 1
 
 
 @pytest.mark.anyio
 async def test_refusals_while_the_store_is_down_teach_the_client_itself(key: str) -> None:
-    slots, refused = Slots(), 0
+    slots, refused = SlotServer(), 0
 
     async def answer(request: httpx.Request) -> httpx.Response:
         nonlocal refused
@@ -766,12 +758,11 @@ async def test_refusals_while_the_store_is_down_teach_the_client_itself(key: str
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         limits = limits_of(f"redis://127.0.0.1:{closed.getsockname()[1]}")
-        http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-        client = RerankClient(key, http_client=http_client, shared_limits=limits)
+        client = client_for(answer, key, shared_limits=limits)
         async with client, anyio.create_task_group() as tasks:
             for _ in range(30):
                 tasks.start_soon(client.rerank, "q", ["a"])
-    assert slots.answered == 30
+    assert slots.request_count == 30
     assert refused <= 10
 
 
@@ -780,15 +771,14 @@ async def test_refusal_that_one_client_meets_is_known_to_the_others(server: Redi
     refused = [
         httpx.Response(429, json={"detail": "2/2 concurrent requests", "code": "RATE_CONCURRENCY_LIMIT_EXCEEDED"})
     ]
-    slots = Slots()
+    slots = SlotServer()
 
     async def answer(request: httpx.Request) -> httpx.Response:
         return refused.pop() if refused else await slots(request)
 
-    http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     options: dict[str, Any] = {"shared_limits": limits_of(server.url)}
-    async with RerankClient(key, http_client=http_client, **options) as client:
+    async with client_for(answer, key, **options) as client:
         response = await client.rerank("q", ["a"])
         assert response.attempts == 2
         assert not await slots.rank(10, key, **options)
-    assert slots.most <= 2
+    assert slots.max_in_flight <= 2

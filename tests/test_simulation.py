@@ -7,20 +7,16 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from jina_rerank import RateLimit, RerankClient, RerankRequest
 from jina_rerank.emulator import create_app
 
+from . import virtual_time
 from .simulation.run import run
 from .simulation.scenarios import SCENARIOS, Scenario
 from .simulation.verdict import verdict
 
-
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time that passes only when everybody waits, and then at once."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+anyio_backend = virtual_time.backend
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

@@ -9,11 +9,11 @@ from typing import Any
 
 import anyio
 import httpx
-from trio.testing import MockClock
 
 from jina_rerank import RerankClient, RerankError
 from jina_rerank.limits import RateLimitStatus
 
+from .. import virtual_time
 from .server import SimulatedServer
 
 _SAMPLE_SECONDS = 0.02
@@ -122,4 +122,4 @@ def run(scenario: Any, seed: int, *, watched: bool = False) -> Outcome:
         outcome.seconds = anyio.current_time() - start
         return outcome
 
-    return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+    return virtual_time.run(main)
