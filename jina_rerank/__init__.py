@@ -1,4 +1,4 @@
-"""An async-first, fully typed client for the Jina Rerank API and for every server that speaks its wire.
+"""An async-first, fully typed client for the Jina Rerank API and for every API-compatible server.
 
 Await `RerankClient`, or call `SyncRerankClient`; everything raised is a `RerankError`.
 """

@@ -18,46 +18,46 @@ from .errors import APIConnectionError, ClientClosedError, ConfigurationError, D
 R = TypeVar("R")
 
 _GRACE_SECONDS: Final = 5.0
-"""How much longer than its own deadline a call is waited for: past that, the loop is stuck in somebody's hook."""
+"""How long a thread waits for a call beyond the deadline of the call: after that, a hook blocks the loop."""
 _JOIN_SECONDS: Final = 5.0
-"""How long the interpreter's exit waits for the thread."""
+"""How long the exit of the interpreter waits for the thread."""
 _START_SECONDS: Final = 0.2
-"""How long a thread waits for another that starts the loop, before it starts one itself."""
+"""How long a thread waits for another thread to start the loop before it starts one itself."""
 
 
 class BackgroundLoop:
-    """Runs coroutines for threads that have no event loop. It starts with the first one.
+    """An event loop for threads that have none. It starts with the first coroutine.
 
-    Nothing here waits for a lock without end: the thread that holds it may have been interrupted by the very signal
-    handler, or the finalizer, that calls.
+    No method waits for a lock without a timeout: the caller may be a signal handler, or a finalizer, that has
+    interrupted the thread that holds the lock.
     """
 
     def __init__(self) -> None:
         self._loops: list[_Loop] = []
-        """The first that is open is the one in use: all who have started one at the same time agree on that."""
+        """The first open one is in use, so that threads that start a loop at the same time agree on one."""
         self._starting = threading.RLock()
         self._stopped = False
         self._abandoned: list[object] = []
 
     @property
     def started(self) -> bool:
-        """Whether the loop runs in this process."""
+        """Whether the loop is running in this process."""
         return self._open_loop() is not None and not sys.is_finalizing()
 
     def run(self, coroutine: Coroutine[Any, Any, R], *, deadline: float | None) -> R:
-        """Runs a coroutine and waits for it.
+        """Run a coroutine, wait for it, and return its result.
 
-        Whatever interrupts the wait, such as Ctrl-C, cancels the coroutine.
+        An exception that interrupts the wait, such as KeyboardInterrupt, cancels the coroutine.
 
         Args:
-            coroutine: What to run.
-            deadline: Seconds within which it ends by itself; None if it may take for ever.
+            coroutine: The coroutine.
+            deadline: Seconds after which the coroutine ends on its own; None if it has no deadline.
 
         Raises:
             ClientClosedError: The interpreter exits.
-            ConfigurationError: It is the loop's own thread that waits: a hook, or a finalizer, called a sync client.
+            ConfigurationError: The caller runs on the loop's own thread: a hook, or a finalizer, used a sync client.
             APIConnectionError: The loop cannot be started.
-            DeadlineExceededError: It did not end, because something blocks the loop.
+            DeadlineExceededError: The coroutine did not end in time, because something blocks the loop.
         """
         handover = _Handover(coroutine)
         loop: _Loop | None = None
@@ -75,14 +75,14 @@ class BackgroundLoop:
         raise DeadlineExceededError("the background loop is blocked, perhaps by a hook of http_client")
 
     def stop(self) -> None:
-        """At exit, cancel what is running, close its sockets and end the thread; wait for it a few seconds at most."""
+        """Cancel all tasks at exit, close their sockets and end the thread; wait for it for a few seconds at most."""
         self._stopped = True
-        for loop in tuple(self._loops):  # more than one if Ctrl-C has interrupted a start
+        for loop in tuple(self._loops):  # more than one if Ctrl-C interrupted a start
             if loop.is_open:
                 loop.stop()
 
     def forget(self) -> None:
-        """In a forked child: the thread is the parent's, and so are the loop's file descriptors."""
+        """Drop the loop in a forked child: its thread and file descriptors belong to the parent."""
         self._starting = threading.RLock()
         self._stopped = False
         self._abandoned.append(self._loops)
@@ -92,8 +92,10 @@ class BackgroundLoop:
         return next((loop for loop in self._loops if loop.is_open), None)
 
     def _running(self) -> "_Loop":
-        exiting = self._stopped and threading.current_thread() is not threading.main_thread()  # which runs atexit's
-        if exiting or sys.is_finalizing():  # a thread that is started now never runs
+        exiting = (
+            self._stopped and threading.current_thread() is not threading.main_thread()
+        )  # atexit handlers may call
+        if exiting or sys.is_finalizing():  # a thread started now would never run
             raise ClientClosedError(INTERPRETER_EXITS)
         loop = self._open_loop()
         if loop is None:
@@ -114,7 +116,7 @@ class BackgroundLoop:
     def _start(self) -> "_Loop":
         try:
             started = _Loop(self._loops)
-        except Exception as error:  # noqa: BLE001  # of a process that may have no more threads, files or sockets
+        except Exception as error:  # noqa: BLE001  # the process may be out of threads, files or sockets
             reason = f"{type(error).__name__}: {error}"
         else:
             if started is not self._open_loop():  # another thread, or a signal handler, was first
@@ -126,13 +128,13 @@ class BackgroundLoop:
 
 
 class _Loop:
-    """An event loop, and the thread that it runs on.
+    """An event loop and its thread.
 
     Args:
-        loops: Where it is put when it takes calls, also if Ctrl-C interrupts the wait for that.
+        loops: The list that the thread adds it to when it accepts calls, even if Ctrl-C interrupts the caller's wait.
 
     Raises:
-        Exception: Why it cannot be made.
+        Exception: The thread or the loop cannot be created.
     """
 
     def __init__(self, loops: "list[_Loop]") -> None:
@@ -149,8 +151,8 @@ class _Loop:
             raise self._failure
 
     def _run(self, loops: "list[_Loop]") -> None:
-        # The loop is made here, since making it takes locks (of asyncio's policy, of logging): a signal handler would
-        # wait for them on the calling thread.
+        # Creating a loop takes locks (of asyncio's policy, of logging), which a signal handler on the calling thread
+        # would wait for; so this thread creates it.
         try:
             self._loop = asyncio.new_event_loop()
             loops.append(self)
@@ -163,19 +165,19 @@ class _Loop:
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes calls, in this process."""
+        """Whether it accepts calls in this process."""
         return not self.stopping and not self._loop.is_closed() and self._pid == os.getpid()
 
     @property
     def is_current(self) -> bool:
-        """Whether this is its thread."""
+        """Whether the current thread is its thread."""
         return threading.get_ident() == self._thread.ident
 
     def call(self, function: Callable[[], None], context: contextvars.Context | None = None) -> None:
-        """Calls a function on the loop.
+        """Call a function on the loop.
 
         Raises:
-            ClientClosedError: It has ended.
+            ClientClosedError: The loop has ended.
         """
         try:
             self._loop.call_soon_threadsafe(function, context=context)
@@ -183,7 +185,7 @@ class _Loop:
             raise ClientClosedError(INTERPRETER_EXITS) from None
 
     def stop(self) -> None:
-        """Ends it, and waits for that a few seconds at most."""
+        """Stop the loop and wait for its thread for a few seconds at most."""
         self.stopping = True
         if self._pid == os.getpid():
             with suppress(ClientClosedError):
@@ -192,10 +194,10 @@ class _Loop:
 
 
 class _Handover(Generic[R]):
-    """A coroutine that is handed to the loop. The loop's thread alone touches it; the caller waits for a bare lock.
+    """A coroutine handed over to the loop. Only the loop's thread runs it; the caller waits for a plain lock.
 
-    Not a Future of the standard library: its lock is taken and given back in Python, and an interrupt in between
-    leaves it taken, so that the loop waits for it for ever.
+    A `concurrent.futures.Future` would not do: its condition is acquired and released in Python code, so an interrupt
+    in between could leave it locked, and the loop would wait for it forever.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, R]) -> None:
@@ -206,14 +208,14 @@ class _Handover(Generic[R]):
         self._done.acquire()
 
     def start(self) -> None:
-        """Begins, on the loop."""
+        """Create the task, on the loop."""
         self._task = asyncio.get_running_loop().create_task(self._coroutine)
         self._task.add_done_callback(self._finish)
         if self._cancelled:
             self._task.cancel()
 
     def abandon(self, loop: _Loop | None) -> None:
-        """Cancel what nobody waits for any more; without a loop it was not handed over."""
+        """Cancel the coroutine, whose caller no longer waits; without a loop it was not handed over, and is closed."""
         if loop is None:
             self._coroutine.close()
             return
@@ -221,11 +223,11 @@ class _Handover(Generic[R]):
             loop.call(self._cancel)
 
     def wait(self, seconds: float | None) -> bool:
-        """Whether it ended in time."""
+        """Wait for the end of the coroutine; return whether it ended in time."""
         seconds = threading.TIMEOUT_MAX if seconds is None else min(seconds, threading.TIMEOUT_MAX)
         if sys.platform != "win32":
             return self._done.acquire(timeout=seconds)
-        # On Windows nothing interrupts a wait (anyio#532), so it is cut in short pieces for Ctrl-C to come through.
+        # On Windows Ctrl-C does not interrupt a wait for a lock (anyio#532), so it waits in short steps.
         end = time.monotonic() + seconds
         while not self._done.acquire(timeout=0.2):
             if time.monotonic() > end:
@@ -233,14 +235,14 @@ class _Handover(Generic[R]):
         return True
 
     def result(self) -> R:
-        """What the coroutine has returned or raised."""
+        """Return the coroutine's result, or raise its exception."""
         task, self._task = self._task, None
         if task is None:
             raise asyncio.CancelledError
         try:
             return task.result()
         finally:
-            del task  # an error's traceback would hold the task, which holds the error
+            del task  # otherwise the traceback of an error would refer to the task, which refers to the error
 
     def _cancel(self) -> None:
         self._cancelled = True
@@ -249,7 +251,7 @@ class _Handover(Generic[R]):
 
     def _finish(self, task: "asyncio.Task[R]") -> None:
         if not task.cancelled():
-            task.exception()  # looked at: nobody may come to fetch it, and that is no news
+            task.exception()  # marks it as retrieved: asyncio would log it if the caller is gone
         self._done.release()
 
 
@@ -268,8 +270,8 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _begin_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Let tasks begin before they are cancelled: else Python complains of those of anyio, which were never awaited."""
-    for _ in range(20):  # they may start others
+    """Start all tasks before they are cancelled: Python warns of coroutines that were never awaited, such as anyio's."""
+    for _ in range(20):  # tasks may start others
         coroutines = filter(inspect.iscoroutine, [task.get_coro() for task in asyncio.all_tasks(loop)])
         if all(inspect.getcoroutinestate(each) != inspect.CORO_CREATED for each in coroutines):
             return
@@ -280,17 +282,17 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
     while True:
         try:
             loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):  # of a hook: its own caller gets it, and all others go on
+        except (SystemExit, KeyboardInterrupt):  # raised by a hook: only its own caller receives it
             continue
         return
 
 
 background: Final = BackgroundLoop()
-"""The one of this process."""
+"""The background loop of this process."""
 
 if sys.version_info < (3, 14):
-    # It is made under a lock, which a child that is forked during the first call would wait for.
-    asyncio.get_event_loop_policy()  # pyright: ignore[reportDeprecated]  # from 3.14 on
+    # asyncio creates the policy under a lock, which a child forked during the first call would wait for.
+    asyncio.get_event_loop_policy()  # pyright: ignore[reportDeprecated]  # since 3.14
 
 atexit.register(background.stop)
 if hasattr(os, "register_at_fork"):

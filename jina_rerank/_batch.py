@@ -1,4 +1,4 @@
-"""One batch of requests on one event loop: bounded workers between what is read and what is taken."""
+"""A batch of requests on one event loop, with a bounded number of workers and of outcomes not yet taken."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
@@ -17,19 +17,19 @@ from .models import AnyRequest, BatchProgress, RerankOutcome
 R = TypeVar("R", bound=AnyRequest)
 
 READ_AHEAD: Final = 4
-"""Requests whose outcomes are not yet taken, at the most, for each worker: enough for the workers to go on while one
-slow request holds up the order, or while the consumer is busy."""
+"""The most requests per worker whose outcomes are not yet taken: enough to keep the workers busy while one slow request
+delays the ordered outcomes, or while the consumer is busy."""
 
 
 class Batch(Generic[R]):
-    """Requests are read, or `put`; workers carry them out, and last as long as there is work; outcomes are taken.
+    """A queue of requests, workers that process them while there are any, and their outcomes.
 
     Args:
-        core: What carries the requests out.
-        requests: What to read, in one task and no faster than outcomes are taken; None if requests are `put`.
-        key: Gives the document of each object in a request's `documents`; None if they are documents themselves.
-        workers: How many requests are carried out at once.
-        ordered: Whether outcomes are handed over in the order of their requests, or as they come.
+        core: The core that performs the requests.
+        requests: The requests, read in one task and no faster than outcomes are taken; None if the caller `put`s them.
+        key: A function that returns the document of an object in `documents`; None if these are documents.
+        workers: How many requests to process at once.
+        ordered: Whether outcomes are in the order of their requests, or of completion.
         caller: The line that warnings name.
 
     Raises:
@@ -51,11 +51,11 @@ class Batch(Generic[R]):
         self._core = core
         self._key = key
         self._caller = caller
-        self._most_workers = workers
+        self._max_workers = workers
         self._ordered = ordered
         self._workers = 0
         self._queue: deque[tuple[int, R]] = deque()
-        # By their places in the order of delivery. None is a place without an outcome: its worker failed.
+        # By position in the order of delivery. None if the worker failed, and there is no outcome.
         self._finished: dict[int, RerankOutcome[R, Any] | None] = {}
         self._completed = 0
         self._taken = 0
@@ -72,30 +72,30 @@ class Batch(Generic[R]):
     @property
     def has_room(self) -> bool:
         """Whether another request may be read."""
-        return not self._ended and self._read - self._taken < READ_AHEAD * self._most_workers
+        return not self._ended and self._read - self._taken < READ_AHEAD * self._max_workers
 
     def put(self, request: R) -> None:
-        """Takes a request in, for which there is room."""
+        """Add a request; the caller has checked `has_room`."""
         self._queue.append((self._read, request))
         self._read += 1
-        if self._workers < self._most_workers:
+        if self._workers < self._max_workers:
             self._workers += 1
             self.tasks.spawn(self._work)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Ends the reading. What was read goes on; then `error` is raised. Of several errors the first one counts."""
+        """Stop reading; `take` raises `error` after the outcomes of all requests read. The first of several errors counts."""
         if not self._ended:
             self._ended = True
             self._arrived.set()
             if self._reading is not None:
                 self._reading.cancel()
         elif self._taken == self._read:
-            return  # it has been raised
+            return  # `take` has raised it already
         if self._error is None:
             self._error = error
 
     def take_ready(self) -> RerankOutcome[R, Any] | None:
-        """The next outcome, if it is there."""
+        """Return the next outcome if it is ready, else None."""
         while self._taken in self._finished:
             outcome = self._finished.pop(self._taken)
             self._taken += 1
@@ -108,10 +108,10 @@ class Batch(Generic[R]):
         return None
 
     async def take(self) -> RerankOutcome[R, Any] | None:
-        """The next outcome, waited for; None when all are taken, or the batch is closed.
+        """Wait for the next outcome and return it; return None when all are taken, or the batch is closed.
 
         Raises:
-            BaseException: What ended the reading, after all that was read before.
+            BaseException: The error that ended the reading, after the outcomes of all requests read before.
         """
         while not self._closed:
             outcome = self.take_ready()
@@ -128,21 +128,21 @@ class Batch(Generic[R]):
         return None
 
     def check_here(self) -> None:
-        """Refuses, with ConfigurationError, another event loop or process: nobody works there."""
+        """Raise a ConfigurationError on another event loop or in another process than that of the workers."""
         if not self.tasks.here:
             raise ConfigurationError(
                 "a stream belongs to the event loop, and the process, that has begun it; call rerank_many again here"
             )
 
     async def aclose(self) -> None:
-        """Cancels what goes on, and waits until it has unwound. Outcomes that are not taken are gone."""
+        """Cancel all tasks and wait until they have unwound. Outcomes that were not taken are discarded."""
         self._closed = True
         self._arrived.set()
         await self.tasks.aclose()
 
     async def _read_all(self, requests: AsyncIterable[R] | Iterable[R]) -> None:
         try:
-            # The scope is older than any that an async generator has entered, so that closing it may be shielded.
+            # This scope is entered before any of the async generator's, so that closing the generator can be shielded.
             with anyio.CancelScope() as closing:
                 iterator = aiter(requests if isinstance(requests, AsyncIterable) else _each(requests))
                 try:
@@ -158,11 +158,11 @@ class Batch(Generic[R]):
         except anyio.get_cancelled_exc_class():
             self.end(_cut_short())
             raise
-        except BaseException as error:  # noqa: BLE001  # it is raised again where outcomes are taken
+        except BaseException as error:  # noqa: BLE001  # `take` raises it again
             self.end(error)
 
     async def _wait_for_room(self) -> None:
-        await anyio.lowlevel.checkpoint()  # an iterable that never waits does not hold the loop
+        await anyio.lowlevel.checkpoint()  # yields to the event loop even if the iterable never waits
         while not self.has_room:
             self._room = anyio.Event()
             await self._room.wait()
@@ -182,12 +182,12 @@ class Batch(Generic[R]):
         except RerankError as error:
             if isinstance(error, ClientClosedError):
                 self.end(error)
-            # Without the traceback, whose frames hold the request's bytes: outcomes may be kept by the million.
+            # Without the traceback, whose frames hold the request body: a caller may keep millions of outcomes.
             return RerankOutcome(index, request, error=error.with_traceback(None))
         except anyio.get_cancelled_exc_class():
-            self._give_up(index, request)
+            self._finish_all(index, request)
             raise
-        except BaseException as error:  # noqa: BLE001  # of a hook; it is raised again where outcomes are taken
+        except BaseException as error:  # noqa: BLE001  # an error of a hook; `take` raises it again
             self.end(error)
             return None
 
@@ -196,8 +196,8 @@ class Batch(Generic[R]):
         self._completed += 1
         self._arrived.set()
 
-    def _give_up(self, index: int, request: R) -> None:
-        """Leaves no request without an outcome, and no consumer waiting, when a worker is cancelled: all are."""
+    def _finish_all(self, index: int, request: R) -> None:
+        """Give every request an outcome, so that no consumer waits, when the workers are cancelled."""
         self.end(_cut_short())
         for number, unfinished in ((index, request), *self._queue):
             self._finish(number, RerankOutcome(number, unfinished, error=_cut_short()))

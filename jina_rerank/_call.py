@@ -1,4 +1,4 @@
-"""The two ends of a call: from the caller's arguments to what is sent, and from the ranking to the response."""
+"""The two ends of a call: from the caller's arguments to the wire request, and from the ranking to the response."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A checked call: the caller's documents, and what is sent of them."""
+    """A validated call: the caller's documents, and the request to send."""
 
     documents: Sequence[T]
     """The caller's own objects."""
-    sent: Sequence[int]
-    """The positions of those that are sent: all but the blank ones."""
+    sent_positions: Sequence[int]
+    """The positions of the documents that are sent: all except blank ones."""
     top_n: int | None
     deadline: float | None
     """Seconds for the whole call; None for no limit."""
@@ -33,13 +33,13 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What a call needs to know of where it goes."""
+    """The client's config and server, as far as a call depends on them."""
 
     config: ClientConfig
     hosted: bool = False
-    """Whether it is Jina's own API."""
+    """Whether the server is Jina's own API."""
     only_model: str | None = None
-    """The model that ranks, whichever a call names, of a client that ranks in process: the catalogue does not apply."""
+    """The name of a local client's scorer, which replaces the model that a call names; the catalogue does not apply."""
 
 
 def open_call(
@@ -54,12 +54,12 @@ def open_call(
     """Return the call for the arguments of `rerank`.
 
     Raises:
-        InvalidRequestError: They break a rule.
+        InvalidRequestError: An argument is invalid.
     """
     _check_order(query, documents)
     check_key(key)
     items: tuple[T, ...] = listed(documents)
-    request = build_request(query=query, documents=(), **fields)  # documents are checked where their wire form is made
+    request = build_request(query=query, documents=(), **fields)  # `_call` validates the documents
     if deadline is CLIENT_DEFAULT:
         deadline = to.config.deadline
     else:
@@ -69,14 +69,14 @@ def open_call(
 
 
 def _check_order(query: object, documents: object) -> None:
-    """Refuse swapped arguments, in words that say so."""
+    """Raise an error that names the mistake if query and documents are swapped."""
     if isinstance(documents, str) and is_sequence(query) and not isinstance(query, str):
         kind = type(query).__name__
         raise InvalidRequestError(f"query, documents: they look swapped: the query is a {kind}, the documents a str")
 
 
 def check_key(key: object) -> None:
-    """Refuse a `key` that is no function, such as the name of a field.
+    """Check that `key` is a function or None, and not, for example, the name of a field.
 
     Raises:
         InvalidRequestError: It is neither a function nor None.
@@ -95,15 +95,15 @@ def open_request(
     to: Destination,
     caller: CallerLine | None = None,
 ) -> Call[Any]:
-    """Return the call for what `rerank_many` was given at a position: a RerankRequest, or a mapping with its fields.
+    """Return the call for a request of `rerank_many`, a RerankRequest or a mapping with its fields.
 
     Raises:
-        InvalidRequestError: It breaks a rule, or `key` raised an exception.
+        InvalidRequestError: The request is invalid, or `key` raised an exception.
     """
     checked, items = _checked(request, position)
     try:
         given = items if key is None else tuple(map(key, items))
-    except Exception as error:  # noqa: BLE001  # of the caller's function, for one request of many
+    except Exception as error:  # noqa: BLE001  # an error of the caller's function concerns one request of many
         reason = f"{type(error).__name__}: {error}"
     else:
         return _call(
@@ -119,7 +119,7 @@ def open_request(
 
 
 def _checked(request: object, position: int) -> tuple[RerankRequest, tuple[Any, ...]]:
-    """A request that is checked but for its documents, and these."""
+    """Return a request that is validated except for its documents, and the documents."""
     if isinstance(request, RerankRequest):
         return request, tuple(request.documents)
     if not is_mapping(request):
@@ -148,16 +148,16 @@ def _call(
     caller: CallerLine | None = None,
     decode_images: bool = True,
 ) -> Call[T]:
-    """Return the call for a request that is checked but for its documents: `given` for the caller's `items`.
+    """Return the call for a request whose documents are not validated yet: `given` for the caller's `items`.
 
     Raises:
-        InvalidRequestError: A document is none, or the hosted API is known to refuse the request.
+        InvalidRequestError: A document is invalid, or the hosted API is known to reject the request.
     """
     wire = wire_documents(given, decode_images=decode_images)
-    sent = not_blank(wire)
-    # A text is checked by now, by the request that it is in.
+    sent_positions = not_blank(wire)
+    # RerankRequest has validated a str; an image still has to be converted.
     query = request.query if type(request.query) is str else wire_query(request.query)
-    documents = wire if len(sent) == len(wire) else [wire[at] for at in sent]
+    documents = wire if len(sent_positions) == len(wire) else [wire[position] for position in sent_positions]
     name = to.only_model or request.model or to.config.model_name
     known = None if to.only_model is not None else find_model(name)
     if to.hosted and known is not None:
@@ -165,7 +165,7 @@ def _call(
         _check_against_catalogue(known, query, documents, caller)
     return Call(
         documents=items,
-        sent=sent,
+        sent_positions=sent_positions,
         top_n=request.top_n,
         deadline=deadline,
         wire=WireRequest(
@@ -184,7 +184,10 @@ def _call(
 def _check_against_catalogue(
     model: Model, query: WireDocument, documents: Sequence[WireDocument], caller: CallerLine | None
 ) -> None:
-    """Refuse what the hosted API refuses, and warn of what it has deprecated; other servers know what they serve."""
+    """Raise an error for what the hosted API rejects, and warn of what it has deprecated.
+
+    Other servers may serve other models under these names, and are not checked.
+    """
     if model.replaced_by is not None:
         warn_deprecated(f"{model.name} is deprecated by Jina; use {model.replaced_by}", caller)
     if not model.images:
@@ -194,7 +197,7 @@ def _check_against_catalogue(
 
 
 def respond(call: Call[T], ranking: Ranking | None, attempts: int, throttled_seconds: float) -> RerankResponse[T]:
-    """Return the response of a call; `ranking` is None if nothing had to be sent."""
+    """Return the response of a call; `ranking` is None if there was nothing to send."""
     if ranking is None:
         return RerankResponse(results=_results(call, [], [], None))
     return RerankResponse(
@@ -213,13 +216,14 @@ def respond(call: Call[T], ranking: Ranking | None, attempts: int, throttled_sec
 
 
 def _ranked(call: Call[T], ranking: Ranking) -> Results[T]:
-    sent = call.sent
-    indices = ranking.indices if len(sent) == len(call.documents) else [sent[index] for index in ranking.indices]
+    positions = call.sent_positions
+    is_complete = len(positions) == len(call.documents)
+    indices = ranking.indices if is_complete else [positions[index] for index in ranking.indices]
     return _results(call, indices, ranking.scores, ranking.embeddings)
 
 
 def _as_given(call: Call[T]) -> Results[T]:
-    """The documents in the order given, the blank ones in their places."""
+    """Return the documents in the order given, including blank ones."""
     documents = list(call.documents[: call.top_n])
     return Results(list(range(len(documents))), [0.0] * len(documents), documents, None)
 
@@ -227,10 +231,10 @@ def _as_given(call: Call[T]) -> Results[T]:
 def _results(
     call: Call[T], indices: list[int], scores: list[float], embeddings: list[Sequence[float] | None] | None
 ) -> Results[T]:
-    """What was ranked, and behind it the blank documents, in the order given, with the lowest score."""
-    missing = len(call.documents) - len(call.sent)
+    """Return the results of the ranking, followed by the blank documents in the order given, with the lowest score."""
+    missing = len(call.documents) - len(call.sent_positions)
     if missing:
-        indices = indices + sorted(set(range(len(call.documents))).difference(call.sent))
+        indices = indices + sorted(set(range(len(call.documents))).difference(call.sent_positions))
         scores = scores + [min(scores, default=0.0)] * missing
         embeddings = embeddings and embeddings + [None] * missing
     results = Results(indices, scores, list(map(call.documents.__getitem__, indices)), embeddings)

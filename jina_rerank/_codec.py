@@ -1,6 +1,6 @@
-"""The codec: a request to bytes, an answer to a ranking or an error. Pure: no I/O and no clock.
+"""The codec: encode a request, and decode a response to a ranking or an error. Sans-I/O, and without a clock.
 
-The answer's shape is that of the hosted API, or of any server that speaks its wire (docs/servers.md lists them).
+A response has the format of the hosted API or of an API-compatible server (docs/servers.md lists them).
 """
 
 import math
@@ -21,7 +21,7 @@ from .models import Strategy, Usage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WireRequest:
-    """What is sent in one request, checked and ready to encode. Pure data."""
+    """The fields of one request, validated and ready to encode. Pure data."""
 
     model: str
     query: WireDocument
@@ -31,14 +31,14 @@ class WireRequest:
     max_doc_length: int | None = None
     extra_body: Mapping[str, Any] | None = None
     known: Model | None = None
-    """The catalogue's entry of the model, if there is one."""
+    """The model's entry in the catalogue, if there is one."""
     encoded: bytes | None = field(default=None, init=False, repr=False)
-    """What `encode` has made of it, for further attempts."""
+    """The result of `encode`, kept for further attempts."""
 
 
 @dataclass(slots=True)
 class Ranking:
-    """A checked answer as columns: the documents' positions, best first, and the score of each."""
+    """A validated response as columns: the positions of the documents, best first, and their scores."""
 
     indices: list[int]
     scores: list[float]
@@ -48,10 +48,10 @@ class Ranking:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
     calls: int = 1
-    """Answers that it is made of."""
+    """HTTP responses that were merged."""
     strategy: Strategy = "single"
     cause: RerankError | None = None
-    """Why it is no ranking, but a fallback's order; None if it is one."""
+    """The error that caused a fallback; None for a ranking of the server."""
 
 
 _Vectors: TypeAlias = list[Sequence[float] | None] | None
@@ -59,9 +59,9 @@ _Columns: TypeAlias = tuple[list[int], list[float], _Vectors]
 
 
 def encode(request: WireRequest) -> bytes:
-    """Return the JSON body, which is made once, however many attempts send it.
+    """Return the JSON body, which is encoded once for all attempts.
 
-    What is not set is left out, since some servers refuse null; but `top_n` always goes out.
+    Unset fields are omitted, because some servers reject null; but `top_n` is always sent.
 
     Raises:
         InvalidRequestError: A value cannot be written as JSON.
@@ -76,9 +76,9 @@ def encode(request: WireRequest) -> bytes:
 def _encoded(request: WireRequest) -> bytes:
     body: dict[str, Any] = {"model": request.model, "query": request.query, "documents": request.documents}
     count = len(request.documents)
-    # Some servers (Scaleway) answer 400 without it, and others return fewer than all.
+    # Without it some servers (Scaleway) respond with 400, and others return fewer results than documents.
     body["top_n"] = count if request.top_n is None else min(request.top_n, count)
-    # Sent each time, because its default differs between servers and has changed over time.
+    # Always sent, because its default differs between servers and has changed over time.
     body["return_documents"] = False
     if request.return_embeddings is not None:
         body["return_embeddings"] = request.return_embeddings
@@ -96,16 +96,16 @@ def _encoded(request: WireRequest) -> bytes:
 
 
 def decode(body: bytes, *, documents: int, top_n: int | None) -> Ranking:
-    """The ranking in the body of a successful answer to a request with `documents` documents.
+    """Return the ranking in the body of a successful response to a request with `documents` documents.
 
     Raises:
-        ResponseFormatError: It is not JSON, or it breaks a rule: finite scores, each index once and in range, as many
-            results as asked for.
+        ResponseFormatError: The body is not JSON, or not a valid ranking: scores must be finite, indices unique and in
+            range, and there must be as many results as requested.
     """
     answer = _parse(body)
     raw = answer if is_array(answer) else _results_field(answer)
     expected = documents if top_n is None else min(top_n, documents)
-    # Some servers do not know top_n and rank them all.
+    # Some servers ignore top_n and return all documents.
     if len(raw) not in (expected, documents):
         raise _broken_rule(f"{expected} results were expected, {len(raw)} came")
     indices, scores, embeddings = _columns(raw, documents)
@@ -123,12 +123,12 @@ def decode(body: bytes, *, documents: int, top_n: int | None) -> Ranking:
     )
 
 
-# Over whole columns, C functions take a fraction of the time of a comprehension.
+# Mapping C functions over columns takes a fraction of the time of a comprehension.
 _INDEX: Final = itemgetter("index")
 _RELEVANCE_SCORE: Final = itemgetter("relevance_score")
 _SCORE: Final = itemgetter("score")
 _NAMED_FIELDS: Final = frozenset(("model", "results", "data", "usage"))
-_MOST_TOKENS: Final = 10**15
+_MAX_TOKENS: Final = 10**15
 
 
 def _parse(body: bytes) -> Any:
@@ -143,7 +143,7 @@ def _parse(body: bytes) -> Any:
             "the answer is a page of HTML, not JSON; does base_url name the API?",
             should_retry=False,
         )
-    # An answer that ends early looks like this too.
+    # The response may have been truncated.
     raise ResponseFormatError(f"the answer is not JSON: {reason}", should_retry=True)
 
 
@@ -180,7 +180,7 @@ def _finite(numbers: list[Any], what: str) -> list[float]:
         floats = list(map(float, numbers)) if int in kinds else numbers
     except OverflowError:
         floats = [math.inf]
-    # A sum is finite only if all of its parts are; finite parts may still have a sum that is not.
+    # A finite sum proves that all parts are finite; the sum of finite parts may still overflow.
     if not math.isfinite(sum(floats)) and not all(map(math.isfinite, floats)):
         raise _broken_rule(f"{what} is not finite")
     return floats
@@ -198,7 +198,7 @@ def _vectors(embeddings: list[Any] | None) -> _Vectors:
 
 
 def best_first(indices: list[int], scores: list[float], embeddings: _Vectors) -> _Columns:
-    """The columns in order of falling score, equal scores by the lower index."""
+    """Return the columns sorted by descending score, and equal scores by ascending index."""
     order = sorted(range(len(indices)), key=indices.__getitem__)
     order.sort(key=scores.__getitem__, reverse=True)
     return (
@@ -209,7 +209,7 @@ def best_first(indices: list[int], scores: list[float], embeddings: _Vectors) ->
 
 
 def _usage(answer: Mapping[str, Any]) -> Usage | None:
-    """The tokens, wherever the server has put them; None where it has not, or not in tokens."""
+    """Return the tokens, from any of the fields that servers use; None if the server does not report tokens."""
     meta = answer.get("meta")
     candidates = [answer.get("usage"), answer.get("tokens")]
     if is_object(meta):
@@ -229,8 +229,8 @@ def _usage(answer: Mapping[str, Any]) -> Usage | None:
 def _count(counts: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = counts.get(name)
-        # The bound keeps out infinity, and integers that no float holds.
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS:
+        # The bound excludes infinity, and integers that overflow a float.
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MAX_TOKENS:
             return int(value)
     return None
 
@@ -240,7 +240,7 @@ def _broken_rule(rule: str) -> ResponseFormatError:
 
 
 def _unwritable_field(body: Mapping[str, Any]) -> str:
-    """The first field, or document, that JSON cannot hold: a lone surrogate in a text, an object in extra_body."""
+    """Return the first field or document that is not JSON, such as a lone surrogate, or an object in extra_body."""
     parts: dict[str, Any] = {name: value for name, value in body.items() if name != "documents"}
     parts |= {f"documents[{i}]": document for i, document in enumerate(body["documents"])}
     for name, value in parts.items():
@@ -252,5 +252,5 @@ def _unwritable_field(body: Mapping[str, Any]) -> str:
 
 
 def _check_json(value: Any) -> None:
-    """Raises what JSON cannot hold; NaN and infinity alone would be written all the same."""
+    """Raise an error for a value that is not JSON. Parsing it again is needed only for NaN and infinity."""
     from_json(to_json(value), allow_inf_nan=False)

@@ -21,26 +21,25 @@ if TYPE_CHECKING:
     from ._stack.limit_store import SharedLimits
 
 DEFAULT_TIMEOUT: Final = 60.0
-"""Seconds for one attempt. Users with 5 s failed again and again; long lists take several seconds."""
+"""Seconds for one attempt. Long lists take several seconds, and users with 5 s had repeated failures."""
 DEFAULT_DEADLINE: Final = 180.0
 """Seconds for a whole call: three attempts of DEFAULT_TIMEOUT."""
 DEFAULT_MAX_DOCUMENTS: Final = 1024
-"""Documents in one request: what one pass of jina-reranker-v3 was trained to read is far less, what the API takes in
-one request is not published, and other clients send up to 1,024."""
+"""Documents in one request. One pass of jina-reranker-v3 was trained on far fewer, the limit of the API is not
+published, and other clients send up to 1,024."""
 
 Fallback: TypeAlias = Literal["original_order"]
-"""What to return instead of an error that is not the caller's own: the documents in the order given."""
-
-_LONGEST_SECONDS: Final = 1e9
-"""About 32 years: what is longer, up to infinity, is None."""
-
+"""The result in an outage instead of an error: the documents in the order given."""
 
 TransportName: TypeAlias = Literal["httpx", "aiohttp"]
-"""What carries the requests: connections of httpx, or of aiohttp."""
+"""The library whose connections are used."""
+
+_MAX_SECONDS: Final = 1e9
+"""The longest time limit, about 32 years; None means no limit."""
 
 
 class ClientDefault(enum.Enum):
-    """Says "the client's" where None has a meaning of its own."""
+    """The type of CLIENT_DEFAULT, which selects the client's value for arguments where None means no limit."""
 
     CLIENT_DEFAULT = "the client's"
 
@@ -52,7 +51,7 @@ CLIENT_DEFAULT: Final = ClientDefault.CLIENT_DEFAULT
 
 
 class LocalOptions(TypedDict, total=False):
-    """The options of `RerankClient.local`: all that are not about a server."""
+    """The options of `RerankClient.local`: all that do not concern a server."""
 
     timeout: float | None
     deadline: float | None
@@ -65,7 +64,7 @@ class LocalOptions(TypedDict, total=False):
 
 
 class OptionOverrides(LocalOptions, total=False):
-    """The options of `with_options`; what is absent stays as it is."""
+    """The options of `with_options`; absent ones keep their values."""
 
     model: str
     headers: Mapping[str, str]
@@ -73,10 +72,10 @@ class OptionOverrides(LocalOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """The arguments of a client, as RerankClient documents them.
+    """The arguments of a client; RerankClient documents them.
 
     Raises:
-        ConfigurationError: A value breaks a rule.
+        ConfigurationError: A value is invalid.
     """
 
     api_key: SecretStr | None = field(default=None, repr=False)
@@ -113,23 +112,23 @@ class ClientConfig:
         _check_shared_limits(self.shared_limits)
         object.__setattr__(self, "max_documents", as_count("max_documents", self.max_documents, ConfigurationError))
         if self.max_concurrency is not None:
-            most = as_count("max_concurrency", self.max_concurrency, ConfigurationError, ", or None for no limit")
-            object.__setattr__(self, "max_concurrency", most)
+            count = as_count("max_concurrency", self.max_concurrency, ConfigurationError, ", or None for no limit")
+            object.__setattr__(self, "max_concurrency", count)
         _check_word("scoring", self.scoring, get_args(Scoring))
         _check_word("fallback", self.fallback, get_args(Fallback))
 
     @property
     def model_name(self) -> str:
-        """The reranker of calls that name none."""
+        """The model of calls that name none."""
         return self.model or DEFAULT_MODEL
 
     def with_checked_headers(self, headers: Mapping[str, str] | None, *, has_key: bool) -> Self:
-        """Return this config with more headers; `has_key` says that a key goes to the server."""
+        """Return this config with more headers; `has_key` is whether a key is sent to the server."""
         checked = check_headers({} if headers is None else headers, has_key=has_key)
         return replace(self, headers={**(self.headers or {}), **checked})
 
     def overridden(self, overrides: OptionOverrides, *, has_key: bool) -> Self:
-        """Return this config with some options changed. Headers are added to those there are."""
+        """Return this config with some options changed. Headers are merged with the present ones."""
         _check_names(overrides, OptionOverrides, "with_options")
         changed = OptionOverrides(**overrides)
         headers = changed.pop("headers", None)
@@ -143,7 +142,7 @@ def local_config(scorer_name: str, scoring: Scoring | None, given: LocalOptions)
     """Return the config of a local client, whose only model is its scorer.
 
     Raises:
-        ConfigurationError: An option is about a server, or a value breaks a rule.
+        ConfigurationError: An option concerns a server, or a value is invalid.
     """
     _check_names(given, LocalOptions, "local")
     return replace(ClientConfig(model=scorer_name, scoring=scoring), **given)
@@ -159,23 +158,23 @@ def _check_names(given: Mapping[str, object], known: type, method: str) -> None:
 
 
 def check_flag(name: str, value: object, error: type[RerankError]) -> None:
-    """Refuse, with `error`, what is neither True nor False: a word such as "false" would count as true."""
+    """Raise `error` for a value other than True and False: a string such as "false" would count as true."""
     if not isinstance(value, bool):
         raise error(f"{name}: expected True or False, got {type(value).__name__}")
 
 
 def check_seconds(name: str, value: object, error: type[RerankError]) -> None:
-    """Refuses, with `error`, a time limit that is neither None nor a positive, finite number."""
+    """Raise `error` for a time limit that is neither None nor a positive, finite number."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise error(f"{name}: expected seconds as a number, or None for no limit; got {type(value).__name__}")
-    if not 0 < value <= _LONGEST_SECONDS:
+    if not 0 < value <= _MAX_SECONDS:
         raise error(f"{name}: expected a positive number of seconds, or None for no limit; got {value}")
 
 
 def as_count(name: str, value: object, error: type[RerankError], way_out: str = "") -> int:
-    """Return a count as an int, since numpy's integers are taken too; refuse, with `error`, what is none."""
+    """Return a positive integer, of numpy for example, as an int; raise `error` for any other value."""
     number = as_integer(value)
     if number is None or number < 1:
         raise error(f"{name}: expected a positive integer{way_out}; got {value!r}")

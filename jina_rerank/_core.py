@@ -1,4 +1,4 @@
-"""The core under both clients: it resolves the arguments, composes the mechanisms, and carries out calls."""
+"""The core of both clients: it resolves the arguments, composes the mechanisms, and performs calls."""
 
 import os
 import platform
@@ -47,27 +47,27 @@ _OWN_HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a client has in common with its clones."""
+    """The state that a client shares with its clones."""
 
     endpoint: Endpoint
     connections: Connections[Closable]
     attempt: Callable[[ClientConfig], Send]
-    """Makes what sends a request once, or scores it once in this process."""
+    """A function that makes the innermost Send: one HTTP attempt, or one scoring in this process."""
     only_model: str | None = None
-    """The scorer of a client that ranks in this process."""
+    """The name of a local client's scorer; None for a client of a server."""
     usage: UsageCounter = field(default_factory=UsageCounter)
     hedges: HedgeBudget = field(default_factory=HedgeBudget)
     outages: OutageLog = field(default_factory=OutageLog)
     quotas: dict[int, RetryQuota] = field(default_factory=dict[int, RetryQuota])
-    """By capacity: clones with another `RetryPolicy.quota` draw from a bucket of their own."""
+    """The retry buckets by capacity: clones with another `RetryPolicy.quota` draw from another bucket."""
 
     def quota(self, policy: RetryPolicy) -> RetryQuota | None:
-        """Return the bucket for the retries of `policy`; None if it wants none."""
+        """Return the token bucket for the retries of `policy`; None if its quota is None."""
         return None if policy.quota is None else self.quotas.setdefault(policy.quota, RetryQuota(policy.quota))
 
 
 class Core:
-    """A client without its face: it opens calls, sends them, and makes their responses."""
+    """The implementation of a client: it opens calls, sends them, and makes their responses."""
 
     __slots__ = ("_closes", "_connections", "_send", "_shared", "_to", "config")
 
@@ -84,7 +84,7 @@ class Core:
         """Return the core of a client of a server.
 
         Raises:
-            ConfigurationError: The key, the server, a header, the proxy or the transport breaks a rule.
+            ConfigurationError: The key, the URL, a header, the proxy or the transport is invalid.
         """
         endpoint = resolve_endpoint(
             config.api_key, config.base_url, allow_insecure=config.allow_insecure, variable=os.getenv
@@ -105,9 +105,9 @@ class Core:
         """Return the core of a client that ranks in this process.
 
         Raises:
-            ConfigurationError: The scorer is none, its extra is missing, or an option breaks a rule.
+            ConfigurationError: The scorer or an option is invalid, or the scorer's extra is not installed.
         """
-        from ._stack import local  # noqa: PLC0415  # rarely used
+        from ._stack import local  # noqa: PLC0415  # only local clients need it
 
         found = local.local_scorer(scorer)
         config = local_config(found.name, local.default_scoring(found), options)
@@ -141,17 +141,17 @@ class Core:
         return self._shared.endpoint.hosted
 
     def with_options(self, overrides: OptionOverrides) -> Self:
-        """Return a core with other options over the same connections; closing it closes nothing."""
+        """Return a core with some options changed over the same connections; closing it is a no-op."""
         config = self.config.overridden(overrides, has_key=self._shared.endpoint.api_key is not None)
         return type(self)(self._shared, config, closes=False)
 
     def with_own_totals(self) -> Self:
-        """Return a core over the same connections, whose calls are also added up apart."""
+        """Return a core over the same connections that also has totals of its own calls."""
         return type(self)(replace(self._shared, usage=UsageCounter(self._shared.usage)), self.config, closes=False)
 
     @property
     def totals(self) -> Totals:
-        """What the calls of this core have cost."""
+        """The total cost of the calls of this core."""
         return self._shared.usage.totals
 
     def open(
@@ -166,7 +166,7 @@ class Core:
         """Return the call for the arguments of `rerank`.
 
         Raises:
-            InvalidRequestError: They break a rule, or the hosted API is known to refuse them.
+            InvalidRequestError: An argument is invalid, or the hosted API is known to reject it.
         """
         return open_call(query, documents, key=key, deadline=deadline, to=self._to, **fields)
 
@@ -180,7 +180,7 @@ class Core:
         """Return the call for a request of `rerank_many`, with this client's model and deadline.
 
         Raises:
-            InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
+            InvalidRequestError: The request is invalid, or the hosted API is known to reject it.
         """
         return open_request(request, position, key=key, to=self._to, caller=caller)
 
@@ -188,10 +188,10 @@ class Core:
         """Return about how many tokens a request will be billed for.
 
         Raises:
-            InvalidRequestError: It breaks a rule, or the hosted API is known to refuse it.
+            InvalidRequestError: The request is invalid, or the hosted API is known to reject it.
         """
         call = self.open_request(request, 0, key)
-        if not call.sent:
+        if not call.sent_positions:
             return 0
         wire = call.wire
         length = wire.max_doc_length
@@ -209,34 +209,34 @@ class Core:
         """Send a call, and return its response.
 
         Raises:
-            RerankError: It failed; `attempts` says after how many HTTP requests.
+            RerankError: The call failed; `attempts` is the number of HTTP requests it sent.
         """
-        if not call.sent:
+        if not call.sent_positions:
             self._connections.check_open()
             return respond(call, None, 0, 0.0)
-        context, asked = CallContext(call.deadline, is_batched=is_batched), 1
+        context, requests = CallContext(call.deadline, is_batched=is_batched), 1
         try:
             ranking = await self._send(call.wire, context)
         except RerankError as error:
             error.attempts = context.attempts
             if isinstance(error, InvalidRequestError | ClientClosedError) and not context.attempts:
-                asked = 0  # it was refused before it was sent, like a request that breaks a rule
-            # The frames below hold the documents, and the error itself: a cycle that only the garbage collector ends.
+                requests = 0  # rejected before it was sent
+            # The frames below hold the documents and the error itself, a cycle that only the garbage collector frees.
             context.forget_errors()
             error.with_traceback(None)
             raise
-        finally:  # a call that is cancelled has cost something too
+        finally:  # a cancelled call may be billed too
             price = list_price(call.wire.known, context.tokens)
-            self._shared.usage.add(requests=asked, attempts=context.attempts, tokens=context.tokens, price=price)
+            self._shared.usage.add(requests=requests, attempts=context.attempts, tokens=context.tokens, price=price)
         return respond(call, ranking, context.attempts, context.throttled_seconds)
 
     async def aclose(self) -> None:
-        """Closes the client; a clone closes nothing."""
+        """Close the client; a no-op for a clone."""
         if self._closes:
             await self._connections.aclose()
 
     def close_elsewhere(self) -> None:
-        """Closes the client from outside of any event loop, where it has no connections."""
+        """Mark the client as closed, from outside an event loop, where it has no connections."""
         if self._closes:
             self._connections.closed = True
 

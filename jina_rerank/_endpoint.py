@@ -1,4 +1,4 @@
-"""Where requests go, and with which key: the rules for `api_key`, `base_url`, `headers` and the environment."""
+"""The endpoint and its key, resolved from `api_key`, `base_url`, `headers` and the environment."""
 
 import ipaddress
 import re
@@ -16,7 +16,7 @@ HOSTED_BASE_URL: Final = "https://api.jina.ai/v1"
 API_KEY_VARIABLE: Final = "JINA_API_KEY"
 BASE_URL_VARIABLE: Final = "JINA_RERANK_BASE_URL"
 MISSING_KEY: Final = "MISSING_API_KEY"
-"""The code of the ConfigurationError for a key that is needed and not there."""
+"""The code of the ConfigurationError for a key that is required but not set."""
 
 _NO_KEY: Final = f"no key was sent: {API_KEY_VARIABLE} is not set; set it, or pass api_key="
 _WITHHELD_KEY: Final = (
@@ -24,10 +24,10 @@ _WITHHELD_KEY: Final = (
     "base_url=; to send a key there, pass api_key="
 )
 _HOSTED_HOST: Final = "api.jina.ai"
-# The letters that a header value may hold (RFC 9110, section 5.5), white space left out.
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
+# The characters of a header value (RFC 9110, section 5.5) without white space.
+_KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]+")
+_HEADER_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE_PATTERN: Final = re.compile(r"[\x20-\x7e\t]*")
 _OWN_HEADERS: Final = frozenset(
     ("accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
 )
@@ -35,19 +35,19 @@ _OWN_HEADERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One place to send to."""
+    """A rerank route, and the key for it."""
 
     url: str
     """The full URL of the rerank route."""
     api_key: SecretStr | None
-    """The key that goes to it; None where none is needed."""
+    """The key to send; None to send none."""
     hosted: bool
     """Whether this is Jina's own API."""
     keyless: str | None = None
-    """Why no key goes to it, and how to send one: for the error of a server that wants one. None if a key goes."""
+    """Why no key is sent, and how to send one, for the error of a server that requires one. None if a key is sent."""
 
     def beside(self, route: str) -> str:
-        """The URL of another route of the same server, such as `models`."""
+        """Return the URL of another route of the same server, such as `models`."""
         return self.url.removesuffix("rerank") + route
 
 
@@ -58,11 +58,10 @@ def resolve_endpoint(
     allow_insecure: bool,
     variable: Callable[[str], str | None],
 ) -> Endpoint:
-    """The endpoint that these arguments name, and the variables of the environment, which `variable` looks up.
+    """Return the endpoint for these arguments and the environment variables, which `variable` looks up.
 
     Raises:
-        ConfigurationError: A value breaks a rule, or the hosted API is meant and there is no key. No message shows
-            the key.
+        ConfigurationError: A value is invalid, or the key for the hosted API is missing. No message shows the key.
     """
     from_environment = (variable(BASE_URL_VARIABLE) or "").strip()
     given, source = (base_url, "base_url") if base_url is not None else (from_environment, BASE_URL_VARIABLE)
@@ -70,7 +69,7 @@ def resolve_endpoint(
     hosted = parts.hostname == _HOSTED_HOST
     key = _given_key(api_key)
     if key is None and (hosted or base_url is None):
-        # The environment's key never follows a base_url that is written in code.
+        # The key of the environment is never sent to a base_url given in code.
         key = _checked_key(SecretStr(variable(API_KEY_VARIABLE) or ""), f"the variable {API_KEY_VARIABLE}")
     if hosted and key is None:
         raise ConfigurationError(
@@ -88,8 +87,8 @@ def resolve_endpoint(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this very machine."""
-    if host == "localhost":  # names below it may be looked up elsewhere
+    """Return whether `host` is this machine's loopback."""
+    if host == "localhost":  # DNS may resolve its subdomains to other hosts
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -98,19 +97,19 @@ def is_loopback(host: str) -> bool:
 
 
 def check_headers(headers: object, *, has_key: bool) -> dict[str, str]:
-    """The caller's headers, names in lower case.
+    """Return the caller's headers, with names in lower case.
 
     Raises:
-        ConfigurationError: One is not a header, is this client's own business, or competes with the key. No message
-            shows a value: it may be a secret.
+        ConfigurationError: A header is invalid, is set by the client itself, or conflicts with the key. No message
+            shows a value, which may be a secret.
     """
     if not is_mapping(headers):
         raise ConfigurationError(f"headers: expected a mapping of names and values, got {type(headers).__name__}")
     checked: dict[str, str] = {}
     for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _HEADER_NAME_PATTERN.fullmatch(name):
             raise ConfigurationError("headers: a name is not a valid header name (letters, digits and dashes)")
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+        if not isinstance(value, str) or not _HEADER_VALUE_PATTERN.fullmatch(value):
             raise ConfigurationError(f"headers: the value of {name} is not printable ASCII on one line")
         lowered = name.lower()
         if lowered in _OWN_HEADERS:
@@ -133,15 +132,15 @@ def _given_key(api_key: object) -> SecretStr | None:
 
 
 def as_secret(api_key: str | SecretStr | None) -> SecretStr | None:
-    """A key in a wrapper that no traceback shows; what is no text is left for `resolve_endpoint` to refuse."""
+    """Return a str as a SecretStr, which tracebacks do not show; `resolve_endpoint` rejects other types."""
     return SecretStr(api_key) if isinstance(api_key, str) else api_key
 
 
 def _checked_key(key: SecretStr, source: str) -> SecretStr | None:
-    # No local variable holds the text: tracebacks may show locals.
+    # No local variable holds the plain key, because tracebacks may show locals.
     if not key.get_secret_value().strip():
         return None
-    if not _KEY.fullmatch(key.get_secret_value().strip()):
+    if not _KEY_PATTERN.fullmatch(key.get_secret_value().strip()):
         raise ConfigurationError(
             f"api_key: {source} holds white space or letters outside ASCII; was more than the key copied?"
         )
@@ -152,7 +151,7 @@ def _split(base_url: object, source: str) -> SplitResult:
     if not isinstance(base_url, str):
         raise ConfigurationError(f"{source}: expected a str, got {type(base_url).__name__}")
     base_url = base_url.strip()
-    # urlsplit drops line breaks and tabs in silence.
+    # urlsplit silently removes line breaks and tabs.
     if re.search(r"[\x00-\x20\x7f\\]", base_url):
         raise ConfigurationError(f"{source}: it holds white space, a control character or a backslash")
     try:
@@ -161,7 +160,7 @@ def _split(base_url: object, source: str) -> SplitResult:
     except ValueError:
         host, port, parts = None, None, SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not host or port == 0:
-        found = _shown(base_url) if source == BASE_URL_VARIABLE else ""  # a traceback shows what is in code
+        found = _shown(base_url) if source == BASE_URL_VARIABLE else ""  # a traceback shows an argument
         raise ConfigurationError(f"{source}: expected http:// or https:// and a host, such as {HOSTED_BASE_URL}{found}")
     if "@" in parts.netloc or "?" in base_url or "#" in base_url:
         raise ConfigurationError(
@@ -171,7 +170,7 @@ def _split(base_url: object, source: str) -> SplitResult:
 
 
 def _shown(base_url: str) -> str:
-    """Return what a variable holds, and how it was probably meant; nothing if it may be, or have, a secret."""
+    """Return a text with the variable's value and its probable meaning; "" if it may contain a secret."""
     if re.search(r"[@?#]|://", base_url) or not re.search(r"[.:/]|^.{1,15}$", base_url):
         return ""
     scheme = "http" if is_loopback(base_url.partition(":")[0].partition("/")[0]) else "https"

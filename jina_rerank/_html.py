@@ -1,25 +1,25 @@
-"""How responses and errors show themselves in a notebook. Everything is escaped; colours are those of the notebook."""
+"""HTML of responses and errors for notebooks. All content is escaped; the colours are those of the notebook."""
 
 from collections.abc import Iterable
 from html import escape
 from typing import Final
 
-_SHOWN: Final = 50  # documents
-_LONGEST: Final = 300  # characters of a document
-# Half transparent, so that it is a light blue on white and a dark one on black.
-_BAR: Final = "rgba(64, 128, 255, 0.35)"
-_CELL: Final = "text-align: {}; padding: 2px 10px; vertical-align: top; font-variant-numeric: tabular-nums"
+_MAX_ROWS: Final = 50
+_MAX_DOCUMENT_CHARACTERS: Final = 300
+# Translucent: light blue on white, and dark blue on black.
+_BAR_COLOUR: Final = "rgba(64, 128, 255, 0.35)"
+_CELL_STYLE: Final = "text-align: {}; padding: 2px 10px; vertical-align: top; font-variant-numeric: tabular-nums"
 
 
 def ranking_html(rows: Iterable[tuple[int, float, object]], count: int, facts: Iterable[object]) -> str:
-    """A table of ranked documents, best first, with a bar for each score.
+    """Return a table of ranked documents, best first, with a bar for each score.
 
     Args:
-        rows: Index, score and document of each.
-        count: How many rows there are.
-        facts: What to say below them; blank facts are left out.
+        rows: The index, score and document of each.
+        count: The number of rows.
+        facts: Facts to show below the table; empty ones are omitted.
     """
-    shown = [row for row, _ in zip(rows, range(_SHOWN), strict=False)]
+    shown = [row for row, _ in zip(rows, range(_MAX_ROWS), strict=False)]
     widths = bar_widths([score for _, score, _ in shown])
     lines = [
         f"<tr>{_cell(place)}{_cell(index)}{_score_cell(score, width)}{_cell(_brief(document), align='left')}</tr>"
@@ -38,13 +38,13 @@ _COLUMNS: Final = (("rank", "right"), ("index", "right"), ("relevance_score", "l
 
 
 def error_html(kind: str, text: str, hint: str | None) -> str:
-    """An error, and what to do about it."""
+    """Return an error with its hint."""
     advice = f'<div style="opacity: 0.8">{escape(hint)}</div>' if hint else ""
     return f'<div style="white-space: pre-wrap"><b>{escape(kind)}</b>: {escape(text)}</div>{advice}'
 
 
 def bar_widths(scores: list[float]) -> list[float]:
-    """Shares of a whole bar: the best score has a whole one, and zero, or the lowest score if that is below, none."""
+    """Return the widths from 0 to 1: 1 for the best score, 0 for a score of zero, or for the lowest if negative."""
     if not scores:
         return []
     low, high = min(0.0, *scores), max(scores)
@@ -52,14 +52,14 @@ def bar_widths(scores: list[float]) -> list[float]:
 
 
 def _score_cell(score: float, width: float) -> str:
-    bar = f"background: linear-gradient(90deg, {_BAR} {width:.1%}, transparent {width:.1%}); min-width: 9em"
-    return f'<td style="{_CELL.format("left")}; {bar}">{score:.4f}</td>'
+    bar = f"background: linear-gradient(90deg, {_BAR_COLOUR} {width:.1%}, transparent {width:.1%}); min-width: 9em"
+    return f'<td style="{_CELL_STYLE.format("left")}; {bar}">{score:.4f}</td>'
 
 
 def _cell(content: object, tag: str = "td", align: str = "right") -> str:
-    return f'<{tag} style="{_CELL.format(align)}">{escape(str(content))}</{tag}>'
+    return f'<{tag} style="{_CELL_STYLE.format(align)}">{escape(str(content))}</{tag}>'
 
 
 def _brief(document: object) -> str:
     text = " ".join(str(document).split())
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return text if len(text) <= _MAX_DOCUMENT_CHARACTERS else text[:_MAX_DOCUMENT_CHARACTERS] + "…"

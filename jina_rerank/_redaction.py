@@ -1,7 +1,7 @@
-"""Takes secrets out of what a server says, in whatever form it quotes them. Pure.
+"""Redaction of secrets in what a server returns, in any form in which it quotes them. Pure.
 
-A server knows the key that it was sent, and may quote it: as it is, escaped for JSON or HTML, percent-encoded, in the
-base64 of a whole header, cut short, or in pieces. What it says is searched field by field, after it was parsed.
+A server receives the key and may quote it: verbatim, escaped for JSON or HTML, percent-encoded, in the base64 of a
+whole header, truncated, or in pieces. A response is searched field by field after it is parsed.
 """
 
 import re
@@ -14,16 +14,18 @@ from urllib.parse import unquote
 from ._typeguards import is_array, is_object
 from .errors import RerankError
 
-SHORTEST_SECRET: Final = 16
-"""Characters. What is shorter is no secret, but what servers without keys are given, such as EMPTY, and a word."""
-_SHORTEST_PIECE: Final = 12
-"""Characters in a row that count as a piece of a secret; a quarter of a long one. No other text has as many."""
-_BLOCK: Final = 6
-"""Characters that are looked up in a first search for pieces. Few other texts have a block of a secret in them."""
-_DECODINGS: Final = 3
-"""How many layers of escaping are taken off."""
-_LONGEST_TEXT: Final = 2**16
-"""Characters up to which texts are decoded and searched piece by piece, so that no server can keep a client busy."""
+MIN_SECRET_LENGTH: Final = 16
+"""The shortest secret, in characters. Shorter values are placeholders for servers without keys, such as EMPTY, and may
+be ordinary words."""
+_MIN_PIECE_LENGTH: Final = 12
+"""Consecutive characters that count as a piece of a secret; for a long one, a quarter of it. Other texts do not have
+that many in common with a secret."""
+_BLOCK_LENGTH: Final = 6
+"""Characters of the blocks that the first, fast search looks up. Few other texts contain a block of a secret."""
+_MAX_DECODINGS: Final = 3
+"""The most layers of escaping that are decoded."""
+_MAX_TEXT_LENGTH: Final = 2**16
+"""The longest text that is decoded and searched piece by piece, so that a server cannot keep a client busy."""
 
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _LOWER_CASE: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -31,16 +33,16 @@ _URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
 class Redactor:
-    """Replaces secrets of at least SHORTEST_SECRET characters, and pieces of them, with a mask.
+    """A redactor that replaces secrets of at least MIN_SECRET_LENGTH characters, and pieces of them, with a mask.
 
     Args:
-        secrets: The words in them are to be hidden; shorter ones are left alone.
-        mask: What stands in its place.
-        pattern: What is a secret by its form.
-        longest: Characters up to which texts are searched piece by piece.
+        secrets: Texts whose words are secrets; shorter words are ignored.
+        mask: The replacement.
+        pattern: A pattern of other secrets.
+        longest: The length of the longest text that is searched piece by piece.
     """
 
-    __slots__ = ("_blocks", "_forms", "_longest", "_mask", "_pattern", "_shortest")
+    __slots__ = ("_blocks", "_forms", "_mask", "_max_length", "_min_piece", "_pattern")
 
     def __init__(
         self,
@@ -48,26 +50,28 @@ class Redactor:
         *,
         mask: str = "[key]",
         pattern: re.Pattern[str] | None = None,
-        longest: int = _LONGEST_TEXT,
+        longest: int = _MAX_TEXT_LENGTH,
     ) -> None:
-        kept = [word for secret in secrets for word in secret.split() if len(word) >= SHORTEST_SECRET]
-        self._forms = [(_piece_size(word), _folded(form)) for word in kept for form in _forms(word)]
-        self._shortest = min([size for size, _ in self._forms], default=_SHORTEST_PIECE)
+        words = [word for secret in secrets for word in secret.split() if len(word) >= MIN_SECRET_LENGTH]
+        self._forms = [(_piece_length(word), _folded(form)) for word in words for form in _forms(word)]
+        self._min_piece = min([length for length, _ in self._forms], default=_MIN_PIECE_LENGTH)
         self._blocks = {
-            form[start : start + _BLOCK] for _, form in self._forms for start in range(len(form) - _BLOCK + 1)
+            form[start : start + _BLOCK_LENGTH]
+            for _, form in self._forms
+            for start in range(len(form) - _BLOCK_LENGTH + 1)
         }
         self._mask = mask
         self._pattern = pattern
-        self._longest = longest
+        self._max_length = longest
 
     def text(self, text: str) -> str:
-        """Return a text without secrets: unchanged if there are none, decoded if one was hidden by escapes."""
+        """Return a text without secrets: unchanged if it has none, decoded if escapes hid one."""
         if not self._is_suspect(text):
             return text
-        if len(text) > self._longest:
+        if len(text) > self._max_length:
             return self._mask
         shown = form = text
-        for _ in range(_DECODINGS + 1):
+        for _ in range(_MAX_DECODINGS + 1):
             masked = self._masked(form)
             if masked != form:
                 shown = form = masked
@@ -78,14 +82,14 @@ class Redactor:
         return shown
 
     def json(self, value: Any) -> Any:
-        """Return parsed JSON without secrets, names of fields included; the mask alone for what is too long."""
-        texts = "\n".join(_texts(value, _SHORTEST_PIECE))
+        """Return parsed JSON without secrets in values and names of fields; just the mask if it is too long."""
+        texts = "\n".join(_texts(value, _MIN_PIECE_LENGTH))
         if not self._is_suspect(texts):
             return value
-        return self._mask if len(texts) > self._longest else self._rebuilt(value)
+        return self._mask if len(texts) > self._max_length else self._rebuilt(value)
 
     def error(self, error: RerankError) -> None:
-        """Take secrets out of all that a server has a say in."""
+        """Redact the attributes of an error that a server may have filled."""
         error.message = self.text(error.message)
         error.args = (error.message,)
         error.code = error.code and self.text(error.code)
@@ -103,22 +107,22 @@ class Redactor:
         return value
 
     def _is_suspect(self, text: str) -> bool:
-        """Return whether a closer look is worth its time. Every answer is searched; that must cost microseconds."""
-        layers = _layers(text) if len(text) <= self._longest else (text,)
+        """Return whether the text may contain a secret. This fast check runs for every response, in microseconds."""
+        layers = _layers(text) if len(text) <= self._max_length else (text,)
         return any(map(self._has_block, layers))
 
     def _has_block(self, text: str) -> bool:
         if self._pattern is not None and self._pattern.search(text):
             return True
         folded = _folded(text)
-        # With these steps one block at least is whole in every piece of a secret.
-        steps = range(0, len(folded) - _BLOCK + 1, self._shortest - _BLOCK + 1)
-        return not self._blocks.isdisjoint([folded[at : at + _BLOCK] for at in steps])
+        # With this step every piece of a secret contains at least one whole block.
+        steps = range(0, len(folded) - _BLOCK_LENGTH + 1, self._min_piece - _BLOCK_LENGTH + 1)
+        return not self._blocks.isdisjoint([folded[at : at + _BLOCK_LENGTH] for at in steps])
 
     def _masked(self, text: str) -> str:
         folded = _folded(text)
         hidden: list[tuple[int, int]] = []
-        for start, end in sorted(span for size, form in self._forms for span in _spans(folded, form, size)):
+        for start, end in sorted(span for length, form in self._forms for span in _spans(folded, form, length)):
             if hidden and start <= hidden[-1][1]:
                 hidden[-1] = hidden[-1][0], max(end, hidden[-1][1])
             else:
@@ -131,13 +135,13 @@ class Redactor:
         return "Redactor(...)"
 
 
-def _texts(value: Any, shortest: int) -> list[str]:
-    """Return the texts in parsed JSON that are not too short to hide anything."""
+def _texts(value: Any, min_length: int) -> list[str]:
+    """Return the texts in parsed JSON of at least `min_length` characters."""
     texts: list[str] = []
     parts = [value]
     for part in parts:
         if isinstance(part, str):
-            if len(part) >= shortest:
+            if len(part) >= min_length:
                 texts.append(part)
         elif is_object(part):
             parts += part
@@ -147,18 +151,18 @@ def _texts(value: Any, shortest: int) -> list[str]:
     return texts
 
 
-def _spans(folded: str, form: str, size: int) -> Iterator[tuple[int, int]]:
-    """Yield where pieces of `form` start and end."""
-    pieces = {form[start : start + size] for start in range(len(form) - size + 1)}
-    return ((at, at + size) for at in range(len(folded) - size + 1) if folded[at : at + size] in pieces)
+def _spans(folded: str, form: str, length: int) -> Iterator[tuple[int, int]]:
+    """Return the start and end of each piece of `form`."""
+    pieces = {form[start : start + length] for start in range(len(form) - length + 1)}
+    return ((at, at + length) for at in range(len(folded) - length + 1) if folded[at : at + length] in pieces)
 
 
-def _piece_size(secret: str) -> int:
-    return max(_SHORTEST_PIECE, len(secret) // 4)
+def _piece_length(secret: str) -> int:
+    return max(_MIN_PIECE_LENGTH, len(secret) // 4)
 
 
 def _forms(secret: str) -> set[str]:
-    """Return the secret, and what is its own in the base64 of any text around it."""
+    """Return the secret, and its part of the base64 of a longer text, for each of the three alignments."""
     forms = {secret}
     for before in range(3):
         encoded = b64encode(b"\0" * before + secret.encode()).decode()
@@ -168,14 +172,14 @@ def _forms(secret: str) -> set[str]:
 
 
 def _folded(text: str) -> str:
-    # Hosts are told in lower case. Only ASCII is folded, so that no position changes.
+    # Servers may report host names in lower case. Only ASCII is folded, so that no position changes.
     return text.lower() if text.isascii() else text.translate(_LOWER_CASE)
 
 
 def _layers(text: str) -> Iterator[str]:
-    """Yield a text, and what it says with one layer of escaping after the other taken off."""
+    """Yield a text, and then the text with one more layer of escaping decoded each time."""
     yield text
-    for _ in range(_DECODINGS):
+    for _ in range(_MAX_DECODINGS):
         decoded = _decoded(text)
         if decoded == text:
             break
@@ -184,7 +188,7 @@ def _layers(text: str) -> Iterator[str]:
 
 
 def _decoded(text: str) -> str:
-    """Return a text with one layer of each kind of escaping taken off."""
+    """Return a text with one layer of each kind of escaping decoded."""
     if "%" in text:
         text = unquote(text)
     if "&" in text:

@@ -1,4 +1,4 @@
-"""Ranked documents: one result, and all results of a response, kept as columns."""
+"""Ranked documents: one result, and all results of a response, stored as columns."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,9 +10,9 @@ from ._typeguards import is_sequence
 
 T_co = TypeVar("T_co", covariant=True)
 
-_BATCH: Final = 256
-"""Results made at once while they are iterated: few enough that the garbage collector, which looks in after 700 new
-objects, is seldom called."""
+_BATCH_SIZE: Final = 256
+"""Results created at once while they are iterated over: few enough that the garbage collector, which runs after 700
+new objects, seldom runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +20,20 @@ class RerankResult(Generic[T_co]):
     """One ranked document."""
 
     index: int
-    """The document's position in the list that was given."""
+    """The document's position in the list given."""
     relevance_score: float
-    """The score as the server gave it: the higher the better, of any range, perhaps negative."""
+    """The server's score, unchanged: higher is better; the range depends on the model, and may include negative
+    scores."""
     document: T_co
     """The caller's own object."""
     embedding: Sequence[float] | None = None
-    """The document's vector, where `return_embeddings` asked for it and the server gave it."""
+    """The document's vector, if `return_embeddings` requested it and the server returned it."""
 
 
 class Results(Sequence[RerankResult[T_co]]):
-    """A sequence of results that makes each when it is looked at.
+    """A sequence of results that creates each result on access.
 
-    A thousand results that live at once cost a few scans by the garbage collector; a thousand rows of columns cost it
-    nothing.
+    A thousand live objects cost a few runs of the garbage collector; a thousand rows of columns cost none.
     """
 
     __slots__ = ("documents", "embeddings", "indices", "scores")
@@ -76,34 +76,34 @@ class Results(Sequence[RerankResult[T_co]]):
         )
 
     def __iter__(self) -> Iterator[RerankResult[T_co]]:
-        return chain.from_iterable(map(self._made, range(0, len(self), _BATCH)))
+        return chain.from_iterable(map(self._make_batch, range(0, len(self), _BATCH_SIZE)))
 
     def __eq__(self, other: object) -> bool:
-        """Whether it holds the same results as another sequence, be it a tuple or a list."""
+        """Return whether another sequence, such as a tuple or a list, has the same results."""
         return tuple(self) == tuple(other) if is_sequence(other) else NotImplemented
 
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as that of a list: documents may be anything
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as for a list: documents may be of any type
 
     def __repr__(self) -> str:
         return repr(tuple(self))
 
-    def _made(self, start: int) -> list[RerankResult[T_co]]:
-        """A batch of results, in less than half the time of as many calls of the class."""
-        end = start + _BATCH
+    def _make_batch(self, start: int) -> list[RerankResult[T_co]]:
+        """Return a batch of results, in less than half the time of calling the class for each."""
+        end = start + _BATCH_SIZE
         columns: tuple[Iterable[Any], ...] = (
             self.indices[start:end],
             self.scores[start:end],
             self.documents[start:end],
             repeat(None) if self.embeddings is None else self.embeddings[start:end],
         )
-        batch = list(map(_new, repeat(RerankResult, min(_BATCH, len(self) - start))))
+        batch = list(map(_new, repeat(RerankResult, min(_BATCH_SIZE, len(self) - start))))
         for set_slot, column in zip(_SET_SLOTS, columns, strict=True):
             deque(map(set_slot, batch, column), maxlen=0)
         return batch
 
 
 _new: Final[Callable[..., Any]] = object.__new__
-# The slots' own setters, for whole columns: a frozen dataclass has no other way that is quick.
+# The slots' setters, to set whole columns: the only fast way to fill frozen dataclasses.
 _SET_SLOTS: Final[tuple[Callable[[Any, Any], None], ...]] = tuple(
     getattr(RerankResult, name).__set__ for name in ("index", "relevance_score", "document", "embedding")
 )

@@ -1,7 +1,7 @@
-"""An answer that is not success, to the error it means. Pure, as _codec.py is.
+"""Map a response with an error status to an error. Sans-I/O, and without a clock.
 
-Every envelope in use is read: Jina's flat and nested ones, its 422 with `errors`, FastAPI's list, OpenAI's
-`{"error": {...}}`, Jina's inside a gateway's message, a bare string, a gateway's page of HTML, and nothing at all.
+All error formats in use are parsed: Jina's flat and nested ones, its 422 with `errors`, FastAPI's list, OpenAI's
+`{"error": {...}}`, Jina's inside a gateway's message, a bare string, a gateway's HTML page, and an empty body.
 """
 
 import math
@@ -42,15 +42,15 @@ _CLASSES: Final[Mapping[int, type[APIStatusError]]] = {
     422: UnprocessableEntityError,
     429: RateLimitError,
 }
-# The status that Jina's API sends with each of its codes. Where a gateway passes the code on under another status, the
-# code says what happened.
+# The status that Jina's API sends with each of its codes. If a gateway forwards a code with another status, the code
+# decides.
 _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "INPUT_MODEL_NOT_FOUND": 400,
     "INPUT_TOKEN_LIMIT_EXCEEDED": 400,
     "AUTH_MISSING_API_KEY": 401,
     "AUTH_INVALID_API_KEY": 401,
     "AUTH_INVALID_FORMAT": 401,
-    "AUTHZ_INSUFFICIENT_BALANCE": 402,  # 403 at the API, which has an error of its own here
+    "AUTHZ_INSUFFICIENT_BALANCE": 402,  # the API sends 403; here it is InsufficientBalanceError
     "AUTHZ_RESOURCE_LIMIT_EXCEEDED": 403,
     "RESOURCE_NOT_FOUND": 404,
     "CONFLICT_RESOURCE_BUSY": 409,
@@ -62,13 +62,13 @@ _STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "SERVICE_UNAVAILABLE": 503,
     "SERVICE_TIMEOUT": 504,
 }
-# A server's text may repeat what was sent; an error is no place for whole documents.
-_LONGEST_MESSAGE: Final = 500
-# Above it a number is no code; and Python refuses to print integers of more than 4,300 digits.
-_LARGEST_CODE: Final = 10**9
-_NO_CODE: Final = re.compile("None|[1-5][0-9][0-9]")
-# Strict on purpose: float() would also take "inf", "1_000" and digits of other scripts.
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
+# A server's text may quote the request; an error must not contain whole documents.
+_MAX_MESSAGE_LENGTH: Final = 500
+# Larger numbers are not codes; and Python does not print integers of more than 4,300 digits.
+_MAX_CODE: Final = 10**9
+_STATUS_PATTERN: Final = re.compile("None|[1-5][0-9][0-9]")
+# Strict on purpose: float() would also accept "inf", "1_000" and digits of other scripts.
+_SECONDS_PATTERN: Final = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 
 
 class _Envelope(NamedTuple):
@@ -81,22 +81,22 @@ class _Envelope(NamedTuple):
 def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, url: str, now: float, keyless: str | None = None
 ) -> APIStatusError:
-    """The error that this answer means.
+    """Return the error for a response.
 
     Args:
         status: The HTTP status, outside 200 to 299.
-        headers: The answer's headers, names in lower case.
-        body: The answer's body.
+        headers: The response headers, with names in lower case.
+        body: The response body.
         url: The endpoint, for the error.
-        now: Seconds since the epoch, for a Retry-After that is a date in an answer without a date of its own.
-        keyless: Why no key was sent, and how to send one; None if one was.
+        now: Seconds since the epoch, for a Retry-After that is a date in a response without a Date header.
+        keyless: Why no key was sent, and how to send one; None if one was sent.
     """
     envelope = _read_envelope(body)
     meant = _STATUS_OF_CODE.get(envelope.code or "", status)
     message = envelope.message or _page_title(body) or _reason(status)
     if 300 <= status < 400:
         message = _redirection(headers)
-    message = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
+    message = message if len(message) <= _MAX_MESSAGE_LENGTH else message[:_MAX_MESSAGE_LENGTH] + "…"
     advice = _advice(status, message) if url.endswith("/rerank") else None
     verdict = False if advice else None if meant == status else meant in RETRIED_STATUSES
     if meant in (401, 403):
@@ -104,8 +104,8 @@ def error_from_response(
     return _CLASSES.get(meant, ServerError if meant >= 500 else APIStatusError)(
         f"{message.rstrip('.')}; {advice}" if advice else message,
         status=status,
-        code=envelope.code and envelope.code[:_LONGEST_MESSAGE],
-        request_id=(envelope.request_id or headers.get("x-request-id", ""))[:_LONGEST_MESSAGE] or None,
+        code=envelope.code and envelope.code[:_MAX_MESSAGE_LENGTH],
+        request_id=(envelope.request_id or headers.get("x-request-id", ""))[:_MAX_MESSAGE_LENGTH] or None,
         errors=envelope.errors,
         retry_after=retry_after(headers, now),
         url=url,
@@ -115,7 +115,7 @@ def error_from_response(
 
 
 def _advice(status: int, message: str) -> str | None:
-    """Return the way out where a server's words say what is wrong, and the status alone would mislead."""
+    """Return the remedy if the status alone would mislead, but the server's message says what is wrong."""
     if status == 500 and _TOO_LONG.search(message):
         return (
             "shorten documents with max_doc_length= if the server honours it, split them into chunks, or raise the "
@@ -135,15 +135,15 @@ _NO_SUCH_MODEL: Final = re.compile(r"\bmodel\b.{0,200}\b(does not exist|not foun
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds to wait that `retry-after-ms` or `retry-after` (seconds or an HTTP date) say; None if neither.
+    """Return the seconds in `retry-after-ms` or `retry-after` (seconds or an HTTP date); None without these headers.
 
-    A date is measured against the answer's own, since this machine's clock, `now`, may be wrong.
+    A date is relative to the response's Date header, because this machine's clock, `now`, may be wrong.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
-    if _SECONDS.fullmatch(milliseconds):
+    if _SECONDS_PATTERN.fullmatch(milliseconds):
         return float(milliseconds) / 1000
     value = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(value):
+    if _SECONDS_PATTERN.fullmatch(value):
         return float(value)
     until, sent_at = _timestamp(value), _timestamp(headers.get("date", ""))
     if until is None:
@@ -166,7 +166,7 @@ def _read_envelope(body: bytes) -> _Envelope:
     except ValueError:
         return _Envelope()
     envelope = _envelope(content)
-    # Jina's own detail may quote a document, which is the caller's and decides nothing.
+    # Jina's own detail may quote a document, whose content must not be parsed as an error.
     wrapped = None if is_object(content) and "detail" in content else _wrapped(envelope.message)
     if wrapped is None:
         return envelope
@@ -175,7 +175,7 @@ def _read_envelope(body: bytes) -> _Envelope:
 
 
 def _wrapped(message: str | None) -> Any:
-    """Return the body of Jina's that a gateway has put into its own message, as LiteLLM does; None if there is none."""
+    """Return Jina's error body inside a gateway's message, such as LiteLLM's; None if there is none."""
     start = (message or "").find('{"')
     if message is None or start < 0:
         return None
@@ -204,25 +204,25 @@ def _envelope(content: Any) -> _Envelope:
 
 
 def _text(*candidates: object) -> str | None:
-    """The first that is text, or a number that stands for a code of the server's own and not for an HTTP status.
+    """Return the first candidate that is a text or a numeric code of the server, and not an HTTP status.
 
-    LiteLLM writes the status, and None, as text.
+    LiteLLM sends the status, and None, as text.
     """
     for candidate in candidates:
-        if isinstance(candidate, str) and candidate.strip() and not _NO_CODE.fullmatch(candidate.strip()):
+        if isinstance(candidate, str) and candidate.strip() and not _STATUS_PATTERN.fullmatch(candidate.strip()):
             return candidate.strip()
-        if type(candidate) is int and 600 <= candidate < _LARGEST_CODE:
+        if type(candidate) is int and 600 <= candidate < _MAX_CODE:
             return str(candidate)
     return None
 
 
 def _field_errors(items: object) -> list[dict[str, str]] | None:
-    """Field, message and type of each. The input that a server quotes is left out: it may be a whole document."""
+    """Return the field, message and type of each. A quoted input is omitted: it may be a whole document."""
     if not is_array(items):
         return None
     found = [item for item in items if is_object(item)]
     facts = [{"field": _field(item), "message": _message(item), "type": _string(item.get("type"))} for item in found]
-    return [{name: text[:_LONGEST_MESSAGE] for name, text in fact.items()} for fact in facts]
+    return [{name: text[:_MAX_MESSAGE_LENGTH] for name, text in fact.items()} for fact in facts]
 
 
 def _joined(items: list[Any]) -> str:
@@ -243,7 +243,7 @@ def _message(item: Mapping[str, Any]) -> str:
 def _string(value: object) -> str:
     if isinstance(value, str):
         return value
-    return str(value) if type(value) is int and 0 <= value < _LARGEST_CODE else ""
+    return str(value) if type(value) is int and 0 <= value < _MAX_CODE else ""
 
 
 def _page_title(body: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""What rerank_many returns: outcomes to iterate over, awaited or blocking."""
+"""The streams that `rerank_many` returns: an async and a sync iterator over outcomes."""
 
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
@@ -22,14 +22,14 @@ from .models import AnyRequest, BatchProgress, RerankOutcome, T
 R = TypeVar("R", bound=AnyRequest)
 
 DEFAULT_WORKERS: Final = 100
-"""Requests of a batch in flight at once where no limit is stated: as many as a client goes up to by itself."""
+"""Requests of a batch processed at once if no limit is configured: the most that slow start allows."""
 
 OnProgress: TypeAlias = Callable[[BatchProgress], object]
-"""Called with every outcome, just before it is handed over, in the task or thread that iterates."""
+"""A function called just before each outcome is yielded, in the task or thread that iterates."""
 
 
 class _Stream(Generic[R, T]):
-    """What both streams have in common."""
+    """The base class of both streams."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class _Stream(Generic[R, T]):
 
     @property
     def totals(self) -> Totals:
-        """What the requests of this stream have cost so far."""
+        """The total cost of the requests of this stream so far."""
         return self._core.totals
 
     def _begin(self, requests: AsyncIterable[R] | Iterable[R] | None) -> Batch[R]:
-        """The batch, begun on the running event loop."""
+        """Start the batch on the running event loop, and return it."""
         batch = self._batch = Batch(
             self._core,
             requests,
@@ -67,7 +67,7 @@ class _Stream(Generic[R, T]):
             ordered=self._ordered,
             caller=self._caller,
         )
-        # The batch does not know its stream, so that it ends when the stream is dropped.
+        # The batch has no reference to its stream, so that dropping the stream cancels it.
         weakref.finalize(self, batch.tasks.cancel_soon).atexit = False
         return batch
 
@@ -81,13 +81,13 @@ class _Stream(Generic[R, T]):
 
 
 class RerankStream(_Stream[R, T]):
-    """The outcomes of `RerankClient.rerank_many`, for `async for`.
+    """An async iterator over the outcomes of `RerankClient.rerank_many`.
 
-    Requests are read, sent and ranked by tasks that the stream keeps on the event loop, from the first outcome that is
-    asked for. They end when all is done, or when the stream or its client is closed, or the stream is dropped: so a
-    loop may be left by `break`. An async generator of requests is advanced, and in the end closed, in one of them.
+    Tasks on the event loop read and send the requests; they start when the iteration starts. They end when all requests
+    are done, when the stream or its client is closed, or when the stream is garbage-collected, so `break` may leave the
+    loop. One of the tasks advances an async generator of requests, and finally closes it.
 
-    A stream that is kept can be iterated over again, and goes on where it was. It stays on its event loop.
+    Iterating over a stream again resumes it. A stream belongs to one event loop.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class RerankStream(_Stream[R, T]):
         return self
 
     async def __anext__(self) -> RerankOutcome[R, T]:
-        await anyio.lowlevel.checkpoint()  # also where outcomes are ready, others have their turn
+        await anyio.lowlevel.checkpoint()  # yields to the event loop even if outcomes are ready
         if not self._closed:
             batch = self._batch or self._begin(self._requests)
             batch.check_here()
@@ -122,7 +122,7 @@ class RerankStream(_Stream[R, T]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Ends the stream: what is under way is cancelled, and outcomes that were not taken are gone."""
+        """Close the stream: cancel the requests in flight, and discard outcomes that were not taken."""
         self._closed = True
         if self._batch is not None:
             await self._batch.aclose()
@@ -137,14 +137,14 @@ class RerankStream(_Stream[R, T]):
 
 
 class SyncRerankStream(_Stream[R, T]):
-    """The outcomes of `SyncRerankClient.rerank_many`, for `for`.
+    """An iterator over the outcomes of `SyncRerankClient.rerank_many`.
 
-    The iterable of requests is advanced in the thread that iterates over the stream, and only while that thread asks
-    for an outcome; they are sent and ranked on the background loop meanwhile. All of it ends when all is done, or when
-    the stream or its client is closed, or the stream is dropped, or Ctrl-C interrupts the wait for an outcome: so a
-    loop may be left by `break`.
+    The thread that iterates over the stream advances the iterable of requests, and only while it waits for an outcome;
+    the background loop sends the requests. The work ends when all requests are done, when the stream or its client is
+    closed, when the stream is garbage-collected, or when Ctrl-C interrupts the wait for an outcome, so `break` may
+    leave the loop.
 
-    A stream that is kept can be iterated over again, and goes on where it was. It is for one thread at a time.
+    Iterating over a stream again resumes it. Only one thread at a time may use it.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class SyncRerankStream(_Stream[R, T]):
         return outcome
 
     def close(self) -> None:
-        """Ends the stream: what is under way is cancelled, and outcomes that were not taken are gone."""
+        """Close the stream: cancel the requests in flight, and discard outcomes that were not taken."""
         self._closed = True
         if self._batch is not None and background.started:
             background.run(self._batch.aclose(), deadline=CLOSING_SECONDS)
@@ -196,7 +196,7 @@ class SyncRerankStream(_Stream[R, T]):
 
     def _next(self) -> RerankOutcome[R, T] | None:
         while not self._closed:
-            # One request in, one outcome out: more are read only while no outcome is there.
+            # It reads one request for each outcome, and more only while no outcome is ready.
             read = self._read()
             outcome = background.run(self._exchange(read), deadline=None)
             if outcome is not None and self._batch is not None:
@@ -207,19 +207,19 @@ class SyncRerankStream(_Stream[R, T]):
         return None
 
     def _read(self) -> list[R]:
-        """The next request, if there is one, and room for it."""
+        """Return the next request in a list; an empty list if there is none, or no room for it."""
         if self._unread is None or (self._batch is not None and not self._batch.has_room):
             return []
         try:
             return [next(self._unread)]
         except StopIteration:
             self._unread = None
-        except Exception as error:  # noqa: BLE001  # it is raised again after the outcomes of what was read before
+        except Exception as error:  # noqa: BLE001  # raised again after the outcomes of the requests read before
             self._unread, self._failure = None, error
         return []
 
     async def _exchange(self, read: list[R]) -> RerankOutcome[R, T] | None:
-        """On the background loop: hands over what was read, and takes an outcome; waits for it if nothing was read."""
+        """Put the requests read into the batch and take an outcome, on the background loop; wait if none was read."""
         batch = self._batch or self._begin(None)
         batch.check_here()
         for request in read:
@@ -235,12 +235,12 @@ def _check_progress(progress: object) -> None:
 
 
 def _no_end(error: Exception) -> RuntimeError:
-    """What PEP 479 makes of an error that would end a loop in silence."""
+    """Return a RuntimeError, as PEP 479 does, for a StopIteration that would silently end the loop."""
     return RuntimeError(f"progress, or a hook of http_client, raised {type(error).__name__}")
 
 
 def _workers(max_concurrency: object, config: ClientConfig) -> int:
-    """The lowest of all limits that are stated."""
+    """Return the lowest of all configured limits."""
     way_out = ", or None for what the client allows"
     given = (
         None if max_concurrency is None else as_count("max_concurrency", max_concurrency, InvalidRequestError, way_out)

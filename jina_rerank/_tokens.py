@@ -1,4 +1,4 @@
-"""How many tokens a request may be billed for, told before it is sent. Pure: from lengths alone."""
+"""An estimate, before a request is sent, of the tokens it will be billed for. Pure: computed from lengths."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,12 +7,12 @@ from .catalog import Model
 from .documents import WireDocument
 
 BYTES_PER_TOKEN: Final = 4
-"""Bytes of UTF-8 for one token. Measured with the vocabulary of Qwen, which jina-reranker-v3 is built on: 4.5 for the
+"""Bytes of UTF-8 per token. Measured with the vocabulary of Qwen, which jina-reranker-v3 is built on: 4.5 for the
 abstracts of SciFact, 4.2 for Python; for single sentences 3.8 (German), 4.3 (Chinese), 4.9 (Japanese), 4.0 (Korean),
-4.2 (Arabic), 6.0 (Russian), 2.9 (Hindi) and 2.2 (Greek). Bytes fit all scripts better than characters do: one of CJK
-has three bytes."""
+4.2 (Arabic), 6.0 (Russian), 2.9 (Hindi) and 2.2 (Greek). Across scripts bytes are a better measure than characters: a
+CJK character has three bytes."""
 TOKENS_PER_IMAGE: Final = 768
-"""An image of jina-reranker-m0: at the most 768 patches of 28 x 28 pixels (its model page on jina.ai)."""
+"""Tokens of an image for jina-reranker-m0: at most 768 patches of 28 x 28 pixels (its model page on jina.ai)."""
 
 
 def estimate_tokens(
@@ -22,11 +22,10 @@ def estimate_tokens(
     known: Model | None,
     max_doc_length: int | None = None,
 ) -> int:
-    """Return about how many tokens are billed for ranking `documents`: one or more.
+    """Return about how many tokens are billed for ranking `documents`; at least 1.
 
-    As the API bills: the query once, and every document, also those that `top_n` leaves out of the answer; each as far
-    as the model reads it, which is its context, or `max_doc_length` tokens of a document. `known` is the catalogue's
-    entry of the model, if there is one.
+    The API bills the query once, and every document, even those that `top_n` cuts off; each up to the length that the
+    model reads: its context, or `max_doc_length` tokens of a document. `known` is the model's entry in the catalogue.
     """
     context = None if known is None else known.context_tokens
     longest = context if max_doc_length is None else min(max_doc_length, context or max_doc_length)
@@ -39,6 +38,6 @@ def _tokens(parts: Sequence[WireDocument], longest: int | None) -> int:
 
 
 def _of_text(text: str) -> int:
-    # An ASCII text knows that it is one, and need not be encoded. Half a surrogate pair is refused later, by the codec.
+    # CPython flags ASCII strings, whose length needs no encoding. The codec rejects lone surrogates later.
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return -(-size // BYTES_PER_TOKEN)

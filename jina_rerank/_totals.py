@@ -1,4 +1,4 @@
-"""What calls have cost: added up for a client, and for each batch."""
+"""The total cost of calls, for a client and for each batch."""
 
 from dataclasses import dataclass
 from threading import get_ident
@@ -8,27 +8,27 @@ from .catalog import Model
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What was spent up to a moment."""
+    """A snapshot of the total cost."""
 
     requests: int = 0
-    """Rankings asked for, those that failed included. What was refused before it was sent is not counted."""
+    """Rankings requested, including failed ones. A call that was rejected before it was sent does not count."""
     attempts: int = 0
-    """HTTP requests sent for them: also retries, refused ones and those of cancelled calls."""
+    """HTTP requests sent for them, including retries, throttled requests and those of cancelled calls."""
     tokens: int = 0
-    """Tokens billed, as far as the server tells them in its answers."""
+    """Tokens billed, as far as the server reports them."""
     price: float = 0.0
-    """US dollars for these tokens at the hosted API's list price; a model that the catalogue does not list counts as
-    free. A server of your own bills nothing: there it is what the hosted API would have."""
+    """US dollars for these tokens at the hosted API's list price; 0 for models that the catalogue does not list. For
+    self-hosted servers it is the hosted API's price."""
 
 
 def list_price(known: Model | None, tokens: int) -> float:
-    """Return US dollars for `tokens` of a model of the catalogue; 0.0 for a model that it does not list."""
+    """Return the price in US dollars of `tokens`; 0.0 for a model that the catalogue does not list."""
     return 0.0 if known is None else known.price_per_million_tokens * tokens / 1_000_000
 
 
 @dataclass(slots=True)
 class _Sum:
-    """Totals that one thread adds to."""
+    """The totals of one thread."""
 
     requests: int = 0
     attempts: int = 0
@@ -37,9 +37,9 @@ class _Sum:
 
 
 class UsageCounter:
-    """Adds up totals, from any number of threads.
+    """A counter of totals for any number of threads.
 
-    Each thread has a sum of its own, which it alone changes: there is no lock that a fork could leave taken.
+    Each thread changes only its own sum, so there is no lock that a fork could leave held.
     """
 
     __slots__ = ("_parent", "_sums")
@@ -49,7 +49,7 @@ class UsageCounter:
         self._sums: dict[int, _Sum] = {}
 
     def add(self, *, requests: int, attempts: int, tokens: int, price: float) -> None:
-        """Add what a call has cost to this counter, and to the one it is part of."""
+        """Add the cost of a call to this counter and its parent."""
         thread = get_ident()
         own = self._sums.get(thread)
         if own is None:
@@ -63,7 +63,7 @@ class UsageCounter:
 
     @property
     def totals(self) -> Totals:
-        """All that was added up to now."""
+        """The sum of all threads."""
         sums = list(self._sums.values())
         return Totals(
             requests=sum(own.requests for own in sums),

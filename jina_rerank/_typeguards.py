@@ -1,4 +1,4 @@
-"""Checks for values of unknown origin: `isinstance` in a form that every type checker follows, and whole numbers."""
+"""Type guards for untrusted values, in a form that all type checkers understand, and integer checks."""
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,32 +9,32 @@ from pydantic_core import PydanticCustomError
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether parsed JSON is an object."""
+    """Return whether parsed JSON is an object."""
     return isinstance(value, dict)
 
 
 def is_array(value: object) -> TypeGuard[list[Any]]:
-    """Whether parsed JSON is an array."""
+    """Return whether parsed JSON is an array."""
     return isinstance(value, list)
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
-    """Whether it is a mapping of any kind."""
+    """Return whether a value is a mapping."""
     return isinstance(value, Mapping)
 
 
 def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
-    """Whether it can be iterated."""
+    """Return whether a value is iterable."""
     return isinstance(value, Iterable)
 
 
 def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
-    """Whether it is a sequence of any kind."""
+    """Return whether a value is a sequence."""
     return isinstance(value, Sequence)
 
 
 def as_integer(value: object) -> int | None:
-    """Return what counts as an integer, such as numpy's, as an int; None for anything else, bool included."""
+    """Return an integer of any type, such as numpy's, as an int; None for other values, including bool."""
     if isinstance(value, bool):
         return None
     try:
@@ -51,4 +51,4 @@ def _checked_integer(value: object) -> int:
 
 
 PositiveInteger: TypeAlias = Annotated[int, BeforeValidator(_checked_integer), Field(ge=1)]
-"""A field of a pydantic model that counts something."""
+"""A pydantic field for a count."""

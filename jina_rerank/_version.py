@@ -1,3 +1,3 @@
-"""The version: read by the build, and sent in the User-Agent."""
+"""The version, which the build reads and the User-Agent header contains."""
 
 __version__ = "0.1.0"

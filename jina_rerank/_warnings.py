@@ -1,4 +1,4 @@
-"""Warnings that name the line of the caller, from whichever road a call comes in."""
+"""Warnings that name the caller's line, through whatever frameworks the call was made."""
 
 import inspect
 import warnings
@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-_PASSED_OVER: Final = frozenset(
+_SKIPPED_PACKAGES: Final = frozenset(
     ("jina_rerank", "langchain_core", "langchain_classic", "asyncio", "concurrent", "contextvars", "threading", "trio")
 )
-"""Packages whose frames stand between a call and the line that asked for it."""
+"""Packages whose frames may be between the caller's line and this package."""
 
 
 class CallerLine(NamedTuple):
-    """The place that a warning is shown for."""
+    """The line that a warning names."""
 
     filename: str
     lineno: int
     module: str
     registry: dict[Any, Any]
-    """Where Python keeps which warnings this module has shown."""
+    """The module's `__warningregistry__`, in which Python records the warnings already shown."""
 
 
 def caller_line() -> CallerLine:
-    """Return the innermost line outside this package and the frameworks that call it; else the innermost outside it."""
+    """Return the innermost line outside this package and the skipped ones; else the innermost outside this package."""
     frames = list(_frames())
     outside = [frame for frame in frames if _package(frame) != "jina_rerank"]
-    found = next((frame for frame in outside if _package(frame) not in _PASSED_OVER), (outside or frames)[0])
+    found = next((frame for frame in outside if _package(frame) not in _SKIPPED_PACKAGES), (outside or frames)[0])
     names = found.f_globals
     registry = names.setdefault("__warningregistry__", {})
     return CallerLine(found.f_code.co_filename, found.f_lineno, names.get("__name__", "<string>"), registry)
@@ -44,6 +44,6 @@ def _package(frame: FrameType) -> str:
 
 
 def warn_deprecated(message: str, caller: CallerLine | None = None) -> None:
-    """Show a DeprecationWarning for `caller`, by default for the line that called this package."""
+    """Issue a DeprecationWarning for `caller`, by default for the line that called this package."""
     at = caller or caller_line()
     warnings.warn_explicit(message, DeprecationWarning, at.filename, at.lineno, at.module, at.registry)

@@ -1,7 +1,7 @@
-"""Bulk reranking: what `rerank_many` returns, and `BatchReranker`, for the engines that map functions over tables.
+"""Bulk reranking: the types of `rerank_many`, and `BatchReranker`, for engines that map functions over tables.
 
-An engine (Ray Data, Daft, Spark, a process pool) has workers of its own, reads, writes and resumes. What it needs is a
-function that it can send to them, from a batch of rows to a batch of rows: that is a `BatchReranker`.
+An engine (Ray Data, Daft, Spark, a process pool) brings its own workers, and reads, writes and resumes. It needs a
+picklable function from a batch of rows to a batch of rows: a `BatchReranker`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,23 +30,22 @@ ADDED: Final = ("indices", "scores", "error")
 
 
 class BatchReranker:
-    """Ranks the rows of a table: a function that can be pickled, from a batch of columns to a batch of columns.
+    """A picklable function that ranks the rows of a table, from a batch of columns to a batch of columns.
 
-    It makes its client where it is called, once in each process, and shares it with all its copies there. Calls from
-    any number of threads share it too. Between two batches, when no copy is left, a process keeps the clients of the
-    last eight BatchRerankers.
+    Each process makes one client at the first call, which all copies and threads there share. Between two batches,
+    when no copy is left, a process keeps the clients of the last eight BatchRerankers.
 
     Args:
-        make_client: Makes the client. It is sent to the workers, so it must pickle: the class itself, a function of a
-            module, a `functools.partial`. The key is best read where the client is made, as the class does from
+        make_client: A function that makes the client. It is sent to the workers, so it must pickle: the class itself, a
+            module-level function, or a `functools.partial`. Let it read the key in the worker, as the class does from
             JINA_API_KEY: a key inside a `partial` is in every pickle.
         query: The column with the queries.
         documents: The column with a list of candidates for each query.
-        top_n: How many of the best to keep; None means all.
+        top_n: How many of the best documents to keep; None means all.
 
     Raises:
-        ConfigurationError: `make_client` is no function.
-        InvalidRequestError: `top_n` is no positive integer.
+        ConfigurationError: `make_client` is not callable.
+        InvalidRequestError: `top_n` is not a positive integer.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class BatchReranker:
     ) -> None:
         if not callable(make_client):
             raise ConfigurationError("make_client: expected a function that makes a client, which itself cannot travel")
-        build_request(query="a", documents=[], top_n=top_n)  # refuses a wrong top_n here, and not in every row
+        build_request(query="a", documents=[], top_n=top_n)  # raises for an invalid top_n here, and not in every row
         self._make_client = make_client
         self._query = query
         self._documents = documents
@@ -71,7 +70,7 @@ class BatchReranker:
         return {**vars(self), "_client": None}
 
     def __call__(self, batch: Mapping[Any, Any]) -> dict[str, Any]:
-        """The batch with three more columns: what `rerank_many` made of each row, all rows at once.
+        """Rank all rows of a batch concurrently; return it with three more columns.
 
         Args:
             batch: Columns of equal length by name, as lists or arrays.
@@ -82,7 +81,7 @@ class BatchReranker:
             indices and scores).
 
         Raises:
-            InvalidRequestError: A column is missing, is there already, or is of another length.
+            InvalidRequestError: A column is missing, exists already, or has another length.
         """
         for name in (self._query, self._documents):
             if name not in batch:
@@ -99,7 +98,7 @@ class BatchReranker:
 
     @property
     def client(self) -> SyncRerankClient:
-        """The client in this process, which all copies share."""
+        """The client that all copies in this process share."""
         if self._client is None:
             self._client = _clients.get(self._id) or _clients.setdefault(self._id, self._make_client())
             for oldest in list(_clients)[:-_MAX_CLIENTS]:
@@ -126,6 +125,6 @@ Reranker = BatchReranker
 _MAX_CLIENTS: Final = 8
 
 _clients: Final[dict[str, SyncRerankClient]] = {}
-"""The latest clients of this process, by `BatchReranker`, oldest first. Engines unpickle a function for every batch;
-its connections stay open between two batches. A client that is not here closes them when its last `BatchReranker` is
-gone; one that nobody closes delays no exit."""
+"""The latest clients of this process, by the id of their `BatchReranker`, oldest first. Engines unpickle a function
+for every batch; this cache keeps its connections open between batches. An evicted client closes its connections with
+its last `BatchReranker`; a client that is never closed does not delay the exit of the interpreter."""

@@ -1,14 +1,14 @@
-"""What is known of each Jina reranker: how it scores, what it reads, what it costs.
+"""The catalogue of Jina's rerankers: how each scores, what it reads, what it costs.
 
-The table holds the models of Jina's own API description (version 2026.09.09.1755) and of the model pages of
-jina.ai. It is advice, not a gate: a model that is not listed is sent to the server as it is.
+The table lists the models of Jina's own API description (version 2026.09.09.1755) and of the model pages of
+jina.ai. It is advisory: the name of a model that is not listed is sent to the server unchanged.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
 DEFAULT_MODEL: Final = "jina-reranker-v3.5"
-"""The model of every call that names none: the newest, released on 2026-07-27."""
+"""The model of calls that name none: the newest, released on 2026-07-27."""
 
 Scoring = Literal["pointwise", "listwise"]
 """`pointwise`: each document is scored alone. `listwise`: a score depends on the other documents too."""
@@ -21,17 +21,17 @@ class Model:
     name: str
     scoring: Scoring
     context_tokens: int
-    """How many tokens one scoring pass reads: query and one document (pointwise) or all documents (listwise)."""
+    """Tokens that one scoring pass reads: the query with one document (pointwise) or with all (listwise)."""
     document_tokens: int | None = None
-    """How many tokens of a document are read where `max_doc_length` does not say it; None is as many as fit."""
+    """Tokens read of each document unless `max_doc_length` is given; None for as many as fit."""
     images: bool = False
-    """Whether documents, and the query, may be images."""
+    """Whether documents and the query may be images."""
     embeddings: bool = False
-    """Whether `return_embeddings=True` is understood."""
+    """Whether the model supports `return_embeddings=True`."""
     replaced_by: str | None = None
-    """The model to use instead of a deprecated one; None while it is current."""
+    """The replacement of a deprecated model; None for a current one."""
     price_per_million_tokens: float = 0.05
-    """US dollars; every reranker costs the same (`GET /v1/models`)."""
+    """The price in US dollars; all rerankers cost the same (`GET /v1/models`)."""
 
 
 _MODELS: Final = {
@@ -53,12 +53,12 @@ _PREFIXES: Final = ("jinaai/", "jina-ai/")
 
 
 def models() -> tuple[Model, ...]:
-    """All models of the catalogue, newest first."""
+    """Return all models of the catalogue, newest first."""
     return tuple(_MODELS.values())
 
 
 def find_model(name: str) -> Model | None:
-    """The catalogue's entry for `name`, with or without the prefix `jinaai/` or `jina-ai/`; None if not listed."""
+    """Return the entry for `name`, with or without the prefix `jinaai/` or `jina-ai/`; None if it is not listed."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return _MODELS.get(name)

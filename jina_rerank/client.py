@@ -37,47 +37,48 @@ T = TypeVar("T")
 
 
 class RerankClient(BaseClient):
-    """A client for the Jina Rerank API, and for servers that speak its wire, on asyncio and trio.
+    """A client for the Jina Rerank API and API-compatible servers, on asyncio and trio.
 
-    One client serves any number of concurrent calls, from any number of event loops. It opens connections when they
-    are needed, and closes them at `aclose()`, at the end of `async with`, or when the event loop ends.
+    One client serves any number of concurrent calls, from any number of event loops. It opens connections on demand,
+    and closes them at `aclose()`, at the end of `async with`, or when the event loop ends.
 
     Args:
-        api_key: The key; else the variable JINA_API_KEY. The hosted API needs one, other servers perhaps not. The
-            variable's key is not sent to a `base_url` given here.
-        base_url: The server; else the variable JINA_RERANK_BASE_URL; else the hosted API. Without a path it means
-            `/v1/rerank`; a path that does not end in `/rerank` gets it appended.
-        model: The reranker for calls that name none; None is `catalog.DEFAULT_MODEL`.
-        timeout: Seconds for one attempt, its whole answer included; None for no limit.
-        deadline: Seconds for a whole call, with all its attempts and waits; None for no limit.
+        api_key: The key; defaults to the environment variable JINA_API_KEY. The hosted API requires one, other servers
+            may not. The key of the variable is not sent to a `base_url` given here.
+        base_url: The server; defaults to the environment variable JINA_RERANK_BASE_URL, then to the hosted API. A URL
+            without a path means `/v1/rerank`; `/rerank` is appended to a path that does not end in it.
+        model: The reranker for calls that name none; None means `catalog.DEFAULT_MODEL`.
+        timeout: Seconds for one attempt, including its whole response; None for no limit.
+        deadline: Seconds for a whole call, including all attempts and waits; None for no limit.
         retry: When and how failures are retried.
-        rate_limit: What the key may do, where it is known; None lets the client learn it from refusals.
-        max_concurrency: How many requests may be in flight at once, on one event loop; None begins with 2 and doubles
-            every 100 ms without a refusal, up to 100. A retry that waits is not in flight.
-        max_documents: Documents in one request at the most. A longer list is sent in parts: how, `scoring` says.
+        rate_limit: The limits of the key, if known; with None the client learns them from the server's responses.
+        max_concurrency: How many requests may be in flight at once, on one event loop. With None the client starts
+            with 2, and doubles the number (slow start) every 100 ms, or every 4 ms on a self-hosted server, up to 100,
+            until it is throttled. A retry that waits is not in flight.
+        max_documents: The most documents in one request. A longer list is sent in parts, as `scoring` allows.
         scoring: Whether the model scores each document alone ("pointwise": parts are merged exactly) or together
-            ("listwise": parts are ranked in rounds); None is what the catalogue knows of the model.
-        hedge_after: Seconds after which a second copy of a request that is not answered is sent, for at most about
-            5 % of the requests; None for never. Both may be billed.
-        fallback: "original_order" returns the documents in the order given when no ranking could be had, with
+            ("listwise": parts are ranked in rounds); None uses what the catalogue says about the model.
+        hedge_after: Seconds without a response after which a second copy of a request (a hedge) is sent, for at most
+            about 5 % of the requests; None for never. Both copies may be billed.
+        fallback: "original_order" returns the documents in the order given if the server is unavailable, with
             `degraded` and `cause` set; None raises the error.
         shared_limits: A `jina_rerank.shared.RedisLimits`, through which processes and machines share the limits of
-            the key; None lets each find its share by itself.
+            the key; with None each process finds its own share.
         headers: Headers to send with each request.
-        proxy: The URL of a proxy; else those of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
-        verify: How the server's certificate is checked: True by certifi's authorities, False not at all, a path to a
-            file or directory of authorities, or an `ssl.SSLContext`.
-        trust_env: Whether proxies, SSL_CERT_FILE and SSL_CERT_DIR are taken from the environment. The key and the
-            base_url are so in any case.
-        allow_insecure: Whether the key may travel over plain `http://` to another machine.
-        transport: "httpx", or "aiohttp" for the faster connections of the extra [aiohttp], on asyncio alone.
-        http_client: An `httpx.AsyncClient` to send through, which stays yours to close, or a function that makes
-            one for each event loop, which is closed with it. Its transport, proxies, hooks and certificates are
-            used; its timeout, base_url, auth, headers, cookies and redirects are not. Give it
-            `limits=httpx.Limits(max_connections=None)`: its pool loses places when a deadline cancels a request.
+        proxy: The URL of a proxy; defaults to the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+        verify: How the server's certificate is verified: True for certifi's authorities, False for no verification, a
+            path to a file or directory of authorities, or an `ssl.SSLContext`.
+        trust_env: Whether proxies, SSL_CERT_FILE and SSL_CERT_DIR are read from the environment. The key and the
+            base_url always are.
+        allow_insecure: Whether the key may be sent over plain `http://` to another machine.
+        transport: "httpx", or "aiohttp" for the faster connections of the extra [aiohttp], on asyncio only.
+        http_client: An `httpx.AsyncClient` to send through, which you close yourself, or a function that makes one for
+            each event loop, which is closed with the loop. Its transport, proxies, hooks and certificates are used;
+            its timeout, base_url, auth, headers, cookies and redirects are not. Give it
+            `limits=httpx.Limits(max_connections=None)`: its pool loses slots when a deadline cancels a request.
 
     Raises:
-        ConfigurationError: An argument, or a variable, breaks a rule.
+        ConfigurationError: An argument, or an environment variable, is invalid.
     """
 
     def __init__(
@@ -189,29 +190,29 @@ class RerankClient(BaseClient):
         max_doc_length: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ) -> RerankResponse[Any]:
-        """Orders documents by their relevance to a query.
+        """Rank documents by their relevance to a query.
 
         Args:
-            query: What to rank by: a text or, for models that read images, an image. Not blank.
-            documents: The candidates: texts, TextDocuments, ImageDocuments, mappings with "text" or "image", or with
-                `key` objects of any kind. None at all gives an empty response; blank ones rank last.
-            key: Gives the document of each object, as in `sorted(key=)`.
+            query: A text or, for models that read images, an image. It must not be blank.
+            documents: The candidates: texts, TextDocuments, ImageDocuments, mappings with "text" or "image", or, with
+                `key`, objects of any kind. An empty list gives an empty response; blank documents rank last.
+            key: A function that returns the document of an object, as in `sorted(key=)`.
             model: The reranker; None means the client's.
-            top_n: How many of the best to return; None means all.
-            deadline: Seconds for the whole call; None for no limit.
+            top_n: How many of the best documents to return; None means all.
+            deadline: Seconds for the whole call; None for no limit. The default is the client's.
             return_embeddings: Whether each result carries its document's vector; None leaves it to the server.
             max_doc_length: Tokens of each document that are scored; None means the model's own limit.
-            extra_body: Fields to send that only your server knows.
+            extra_body: Additional fields for the request body, which only your server knows.
 
         Returns:
             The caller's own objects, best first, with their scores.
 
         Raises:
-            InvalidRequestError: An argument breaks a rule; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             DeadlineExceededError: The deadline passed.
-            APIConnectionError: No complete answer came, in spite of retries; APITimeoutError if it took too long.
-            APIStatusError: The server refused; the subclass says why.
-            ResponseFormatError: The answer is not a valid ranking.
+            APIConnectionError: No complete response arrived, despite retries; APITimeoutError if it took too long.
+            APIStatusError: The server returned an error status; the subclass says why.
+            ResponseFormatError: The response is not a valid ranking.
             ClientClosedError: The client is closed.
         """
         call = self._core.open(
@@ -258,38 +259,40 @@ class RerankClient(BaseClient):
         ordered: bool = True,
         progress: OnProgress | None = None,
     ) -> RerankStream[R, Any]:
-        """Ranks any number of requests, several at once, as the outcomes are iterated over.
+        """Rank any number of requests concurrently, while the caller iterates over the outcomes.
 
-        Requests are read lazily, at most four times `max_concurrency` further than outcomes are taken: ten million of
-        them need no more memory than a few hundred. A request that fails does not stop the others. Its deadline
-        begins when it is its turn.
-
-        Args:
-            requests: RerankRequests or mappings with their fields, or a generator that makes them, also an async
-                one. Each comes back in its outcome as it is, so that a subclass of RerankRequest can carry an id. A
-                blocking iterable blocks the event loop.
-            key: Gives the document of each object in the `documents` of a request, as in `rerank`. If it raises an
-                exception, that request has an InvalidRequestError in its outcome.
-            max_concurrency: How many are carried out at once; None, or a number above the client's, is the client's:
-                the lower of its `max_concurrency` and its `rate_limit`'s, or 100 where neither is stated.
-            ordered: True gives the outcomes in the order of the requests, False as they are ready.
-            progress: Called with each outcome, just before it is handed over. What it raises is raised by the loop.
-
-        Returns:
-            A stream of RerankOutcome. It can be left by a plain `break`; `async with` and `aclose()` end it at once.
-
-        Raises:
-            InvalidRequestError: An argument breaks a rule. A request that does so has it in its outcome instead.
+        Requests are read lazily, at most four times `max_concurrency` ahead of the outcomes taken: ten million of them
+        need no more memory than a few hundred. A request that fails does not stop the others. The deadline of a
+        request starts when its first HTTP request is sent.
 
         Iterating raises what `requests` raises, and ClientClosedError if the client is closed, after the outcomes of
-        all that was read before.
+        all requests read before.
+
+        Args:
+            requests: RerankRequests or mappings with their fields, or a sync or async generator of these. Each outcome
+                has its request, unchanged, so that a subclass of RerankRequest can carry an id. A blocking iterable
+                blocks the event loop.
+            key: A function that returns the document of an object in a request's `documents`, as in `rerank`. If it
+                raises an exception, the outcome of that request has an InvalidRequestError.
+            max_concurrency: How many requests to process at once. None, or a number above the client's limit, means
+                the client's limit: the lower of its `max_concurrency` and the concurrency of its `rate_limit`, or 100
+                if neither is set.
+            ordered: True yields outcomes in the order of the requests, False in the order of completion.
+            progress: A function called with a BatchProgress just before each outcome is yielded. An exception that it
+                raises is raised by the loop.
+
+        Returns:
+            A stream of RerankOutcome. A plain `break` may leave the loop; `async with` and `aclose()` stop it at once.
+
+        Raises:
+            InvalidRequestError: An argument is invalid. For an invalid request, the error is in its outcome instead.
         """
         return RerankStream(
             self._core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
 
     async def aclose(self) -> None:
-        """Closes the client: calls in flight on this event loop end with ClientClosedError, and so do later ones."""
+        """Close the client: calls in flight on this event loop, and later calls, raise ClientClosedError."""
         await self._core.aclose()
 
     async def __aenter__(self) -> Self:

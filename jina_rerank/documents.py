@@ -1,4 +1,4 @@
-"""What can be ranked: texts and images, in the forms a caller may hold them, and their form on the wire."""
+"""The documents to rank: texts and images in the forms that callers hold, and their wire format."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ from .errors import InvalidRequestError
 T_co = TypeVar("T_co", covariant=True)
 
 WireDocument: TypeAlias = str | dict[str, str]
-"""A document as it is sent: a bare string, which every server takes, or `{"image": ...}`."""
+"""The wire format of a document: a plain string, which every server accepts, or `{"image": ...}`."""
 
 _EXPECTED: Final = 'expected a str, a TextDocument, an ImageDocument, or a mapping with a str under "text" or "image"'
 _OWN_OBJECTS: Final = "for objects of your own pass key=, as in sorted(key=)"
@@ -33,8 +33,8 @@ class ImageDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
     """An image, for models that read images: `{"image": ...}`.
 
     Attributes:
-        image: An http or https URL, or the image's bytes in base64. The prefix of a data URI is taken off, since
-            the API documents bare base64 alone.
+        image: An http or https URL, or the image's bytes in base64. The prefix of a data URI is removed, because the
+            API documents only plain base64.
     """
 
     image: str
@@ -46,7 +46,7 @@ class ImageDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> Self:
-        """Reads an image file.
+        """Return the image of a file.
 
         Raises:
             OSError: The file cannot be read.
@@ -56,29 +56,29 @@ class ImageDocument(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
 
 
 Document: TypeAlias = str | TextDocument | ImageDocument | Mapping[str, Any]
-"""Every form in which a document can be given without `key=`."""
+"""A document without `key=`."""
 
 
 class TextMapping(TypedDict):
-    """A mapping that is a document, as it is written inline among others."""
+    """A text as a literal mapping in a list."""
 
     text: str
 
 
 class ImageMapping(TypedDict):
-    """A mapping that is an image, as it is written inline among others."""
+    """An image as a literal mapping in a list."""
 
     image: str
 
 
 Mixed: TypeAlias = str | TextDocument | ImageDocument | TextMapping | ImageMapping
-"""The forms of documents in an inline list that mixes them."""
+"""A document in a literal list of mixed types."""
 
 
 class SequenceNotStr(Protocol[T_co]):
-    """A list, a tuple, or any other sequence but a str, whose characters nobody means to rank.
+    """A sequence other than a str, whose characters would otherwise count as documents. Used only by type checkers.
 
-    A str does not fit, because `in` takes nothing but a str there. For type checkers alone.
+    A str does not match, because its `__contains__` accepts only a str.
     """
 
     def __len__(self) -> int: ...
@@ -95,25 +95,25 @@ class SequenceNotStr(Protocol[T_co]):
 
 
 Query: TypeAlias = str | TextDocument | ImageDocument
-"""Every form in which a query can be given."""
+"""A query."""
 
 
 SINGLE: Final = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
-"""What is one thing, and no sequence of things, though it can be iterated over."""
+"""Types that are one value, although they can be iterated over."""
 
 
 def listed(documents: object) -> tuple[Any, ...]:
-    """The documents, taken once.
+    """Return the documents as a tuple; iterate over them only once.
 
     Raises:
-        InvalidRequestError: They are no sequence of documents, but one text, one mapping, a table, a set, or nothing of
-            the kind.
+        InvalidRequestError: They are not a sequence of documents, but one text, one mapping, a table, a set, or another
+            type.
     """
     expected, kind = "documents: expected a sequence of documents, got", type(documents).__name__
     if isinstance(documents, SINGLE):
         raise InvalidRequestError(f"{expected} one {kind}; put it in a list")
     if isinstance(documents, AbstractSet | MappingView):
-        raise InvalidRequestError(f"{expected} {kind}; make a list of it, whose positions stay what they are")
+        raise InvalidRequestError(f"{expected} {kind}; make a list of it, whose order is fixed")
     if _is_table(documents):
         raise InvalidRequestError(
             f'{expected} a {kind}, which iterates over its column names; pass one column: df["text"].tolist()'
@@ -124,7 +124,7 @@ def listed(documents: object) -> tuple[Any, ...]:
 
 
 def _is_table(documents: object) -> bool:
-    """Return whether it is a DataFrame, of whichever library: what has columns as data, and is no plain sequence."""
+    """Return whether it is a DataFrame of any library: it has an attribute `columns`, and is not a sequence."""
     columns = getattr(documents, "columns", None)
     return columns is not None and not callable(columns) and not is_sequence(documents)
 
@@ -132,17 +132,17 @@ def _is_table(documents: object) -> bool:
 def wire_documents(
     documents: Sequence[object], *, way_out: str = _OWN_OBJECTS, decode_images: bool = True
 ) -> list[WireDocument]:
-    """Return the wire form of each document, in order.
+    """Return the wire format of each document, in order.
 
     Args:
         documents: The documents.
-        way_out: What a caller with objects of another kind can do.
-        decode_images: Whether to check the base64 of images. Not needed if that was done before.
+        way_out: The remedy for objects of another type, for the message.
+        decode_images: Whether to validate the base64 of images. False if that was done before.
 
     Raises:
         InvalidRequestError: One of them is not a Document; the message names its position.
     """
-    if set(map(type, documents)) <= {str}:  # the common case, at the speed of C
+    if set(map(type, documents)) <= {str}:  # fast path for the common case, in C
         return list(cast(Sequence[str], documents))
     return [
         _wire_document(document, f"documents[{i}]", way_out, decode_images=decode_images)
@@ -151,10 +151,10 @@ def wire_documents(
 
 
 def wire_query(query: object) -> WireDocument:
-    """The wire form of the query.
+    """Return the wire format of a query.
 
     Raises:
-        InvalidRequestError: It is of another type, or blank.
+        InvalidRequestError: The query is of another type, or blank.
     """
     if not isinstance(query, str | TextDocument | ImageDocument):
         raise InvalidRequestError(f"query: expected a str, a TextDocument or an ImageDocument, got {_kind(query)}")
@@ -165,9 +165,9 @@ def wire_query(query: object) -> WireDocument:
 
 
 def not_blank(documents: Sequence[WireDocument]) -> Sequence[int]:
-    """The positions of the documents in which there is something to score."""
+    """Return the positions of the documents that are not blank."""
     try:
-        if all(map(str.strip, cast(Sequence[str], documents))):  # the common case, at the speed of C
+        if all(map(str.strip, cast(Sequence[str], documents))):  # fast path for the common case, in C
             return range(len(documents))
     except TypeError:  # there are images
         pass
@@ -175,11 +175,12 @@ def not_blank(documents: Sequence[WireDocument]) -> Sequence[int]:
 
 
 def is_blank(document: WireDocument) -> bool:
-    """Whether there is nothing in it to score."""
+    """Return whether a document has nothing to score."""
     return isinstance(document, str) and not document.strip()
 
 
 def is_image(document: WireDocument) -> bool:
+    """Return whether a document is an image."""
     return not isinstance(document, str)
 
 
@@ -188,7 +189,7 @@ def _wire_document(
 ) -> WireDocument:
     match document:
         case str():
-            # A subclass (numpy's, an enum's) is sent as the plain text that it is.
+            # An instance of a subclass (numpy's, an enum's) is sent as plain text.
             return str.__str__(document)
         case TextDocument():
             return document.text
@@ -240,12 +241,12 @@ def _wire_image(value: str, *, decode: bool = True) -> str:
     return value
 
 
-_NAMES_SHOWN: Final = 5
+_MAX_NAMES: Final = 5
 
 
 def _names(mapping: Mapping[Any, Any]) -> str:
-    """The keys of a mapping, as far as a person reads them. Its values stay out of messages."""
-    names = [repr(name)[:40] for name in islice(mapping, _NAMES_SHOWN)]
+    """Return the first keys of a mapping, for a message. Values stay out of messages."""
+    names = [repr(name)[:40] for name in islice(mapping, _MAX_NAMES)]
     more = ", ..." if len(mapping) > len(names) else ""
     return f", but {', '.join(names)}{more}" if names else ""
 

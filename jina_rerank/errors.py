@@ -1,14 +1,14 @@
-"""Every error this package raises, and the data each carries.
+"""The errors that this package raises, and the data that each carries.
 
     RerankError (RuntimeError)
     ├── ConfigurationError (ValueError)       the client's arguments or environment
     ├── InvalidRequestError (ValueError)      the call's arguments; nothing was sent
     ├── ClientClosedError                     the client is closed
     ├── DeadlineExceededError (TimeoutError)  the call's `deadline` passed
-    ├── APIConnectionError                    no complete answer: DNS, connect, TLS, proxy, reset
+    ├── APIConnectionError                    no complete response: DNS, connect, TLS, proxy, reset
     │   └── APITimeoutError (TimeoutError)    one attempt's `timeout` passed
-    ├── ResponseFormatError                   the answer is malformed, too large, or breaks a rule
-    └── APIStatusError                        the server refused, by HTTP status:
+    ├── ResponseFormatError                   the response is malformed, too large, or not a valid ranking
+    └── APIStatusError                        the server returned an error, by HTTP status:
         ├── BadRequestError           400
         ├── AuthenticationError       401
         ├── InsufficientBalanceError  402, or the code of an empty balance
@@ -19,8 +19,8 @@
         ├── RateLimitError            429
         └── ServerError               500 and above
 
-A code of Jina's API decides the class, whatever the status: gateways change statuses. Errors hold plain data alone: no
-HTTP objects, no key, no documents. They pickle, copy and print safely.
+A code of Jina's API determines the class, whatever the status, because gateways change statuses. Errors hold only plain
+data: no HTTP objects, no key, no documents. They are safe to pickle, copy and print.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,28 +28,29 @@ from typing import Any, Self
 
 
 class RerankError(RuntimeError):
-    """The root of all errors of this package. An attribute is None where it does not apply."""
+    """The base class of all errors of this package. Attributes that do not apply are None."""
 
     hint: str | None = None
-    """What to do about it; None where the message says it. It is also a note of the error: tracebacks show it."""
+    """What to do about the error; None if the message says it. It is also added as a note, which tracebacks show."""
     message: str
     """What went wrong, in one sentence."""
     status: int | None
-    """The HTTP status of the answer."""
+    """The HTTP status of the response."""
     code: str | None
     """The server's code for the error, such as `RATE_TOKEN_LIMIT_EXCEEDED`. An open set."""
     request_id: str | None
-    """The server's id of the request: quote it when you ask for support."""
+    """The server's id of the request: quote it when you contact support."""
     errors: tuple[dict[str, str], ...] | None
     """The fields that the server found invalid, each with `field`, `message` and `type`."""
     retry_after: float | None
-    """Seconds the server asked to wait before the next attempt."""
+    """The seconds to wait before the next attempt, as requested by the server."""
     attempts: int | None
-    """How many HTTP requests the call has sent."""
+    """How many HTTP requests the call sent."""
     url: str | None
     """The URL of the endpoint."""
     should_retry: bool | None
-    """An explicit verdict, of the server (`x-should-retry`) or of what failed; None leaves it to the RetryPolicy."""
+    """Whether to retry, if the server (`x-should-retry`) or the kind of failure decides it; None leaves the decision to
+    the RetryPolicy."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class RerankError(RuntimeError):
         should_retry: bool | None = None,
         advised: bool = False,
     ) -> None:
-        """Make an error; `advised` says that its message has the way out, so that the class's hint is left out."""
+        """Initialize an error; `advised` omits the class's hint, since the message already says what to do."""
         super().__init__(message)
         self.message = message
         self.status = status
@@ -94,8 +95,8 @@ class RerankError(RuntimeError):
         return f"{status}{self.message}" + (f" ({known})" if known else "")
 
     def _repr_html_(self) -> str:
-        """The error as a notebook shows it, where it is looked at and not raised."""
-        from ._html import error_html  # noqa: PLC0415  # for notebooks alone
+        """Return the HTML that a notebook shows for an error that is displayed, not raised."""
+        from ._html import error_html  # noqa: PLC0415  # only needed in notebooks
 
         return error_html(type(self).__name__, str(self), self.hint)
 
@@ -107,9 +108,9 @@ class RerankError(RuntimeError):
 
 
 def _rebuild(cls: type[RerankError], message: str) -> RerankError:
-    # By calling the class: `cls.__new__` alone is not safe for one that is both RuntimeError and TimeoutError.
+    # It calls the class, because `cls.__new__` is not safe for one that is both RuntimeError and TimeoutError.
     error = cls(message)
-    vars(error).pop("__notes__", None)  # the state that follows has those of the original
+    vars(error).pop("__notes__", None)  # unpickling restores those of the original with the rest of the state
     return error
 
 
@@ -118,7 +119,7 @@ class ConfigurationError(RerankError, ValueError):
 
 
 class InvalidRequestError(RerankError, ValueError):
-    """The call's arguments break a rule. Nothing was sent."""
+    """An argument of the call is invalid. Nothing was sent."""
 
 
 class ClientClosedError(RerankError):
@@ -126,13 +127,13 @@ class ClientClosedError(RerankError):
 
 
 class DeadlineExceededError(RerankError, TimeoutError):
-    """The call's `deadline` passed. If an attempt had failed before, the message says how."""
+    """The call's `deadline` passed. If an attempt failed before, the message says how."""
 
     hint: str | None = "Allow more time with deadline=, or find out with `jina-rerank doctor` what is slow."
 
 
 class APIConnectionError(RerankError):
-    """The request could not be sent, or the answer did not arrive whole."""
+    """The request could not be sent, or no complete response arrived."""
 
     hint: str | None = "`jina-rerank doctor` looks for what is in the way: the name, a proxy, a certificate."
 
@@ -144,17 +145,17 @@ class APITimeoutError(APIConnectionError, TimeoutError):
 
 
 class ResponseFormatError(RerankError):
-    """The server answered with something that is not a valid rerank answer, and no guess was made."""
+    """The server's response is not a valid ranking."""
 
     hint: str | None = "Is there a rerank server at base_url? `jina-rerank doctor` asks it."
 
 
 class APIStatusError(RerankError):
-    """The server answered with a status that is not success."""
+    """The server returned an error status."""
 
 
 class BadRequestError(APIStatusError):
-    """400: the server does not accept the request, such as an unknown model or too many tokens."""
+    """400: the request is invalid, for example because of an unknown model or too many tokens."""
 
 
 class AuthenticationError(APIStatusError):
@@ -170,17 +171,17 @@ class InsufficientBalanceError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key may not do this."""
+    """403: the key lacks a permission."""
 
 
 class NotFoundError(APIStatusError):
-    """404: no such endpoint; look at base_url."""
+    """404: there is no such endpoint; check base_url."""
 
     hint: str | None = "Look at base_url: it is a server, or the full URL of its rerank route."
 
 
 class RequestTooLargeError(APIStatusError):
-    """413: the server does not take a body of this size."""
+    """413: the request body is too large for the server."""
 
     hint: str | None = "Send fewer documents in one request with max_documents=, or shorter ones."
 
@@ -196,6 +197,6 @@ class RateLimitError(APIStatusError):
 
 
 class ServerError(APIStatusError):
-    """500 and above: the server, or a proxy before it, failed."""
+    """500 and above: the server, or a proxy in front of it, failed."""
 
     hint: str | None = "Try again later. If it lasts, ask for support, and quote the request_id."

@@ -1,4 +1,4 @@
-"""The limits of a key: those that a caller states, and a snapshot of those that a client has learnt."""
+"""The rate limits of a key: the configured ones, and a snapshot of those that a client has learnt."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ _Count = PositiveInteger | None
 
 
 class RateLimit(BaseModel, frozen=True, extra="forbid", strict=True):
-    """What a key may do. What is None is not known: the client learns it from the server."""
+    """The rate limits of a key. None means unknown: the client learns the limit from the server."""
 
     requests_per_minute: _Count = None
     """Requests in any 60 seconds."""
@@ -38,14 +38,14 @@ RateLimit.PREMIUM = RateLimit(requests_per_minute=5_000, tokens_per_minute=50_00
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """What the last minute of a key holds, of requests or of tokens."""
+    """The requests, or tokens, of a key in the sliding window of the last minute."""
 
     used: int = 0
-    """What this process has sent on this event loop."""
+    """The use of this process on this event loop."""
     limit: int | None = None
-    """What is allowed in a minute; None as long as it is not known."""
+    """The limit per minute; None while it is unknown."""
     held_by_others: int = 0
-    """What other processes have used, as last observed."""
+    """The use of other processes, as last observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ class RateLimitStatus:
     """A snapshot of a key's limits on one event loop: what `client.limits` returns."""
 
     in_flight: int = 0
-    """Requests at the server now."""
+    """Requests in flight now."""
     allowed_in_flight: float = 0.0
-    """How many may be in flight now. A number below 1 is a rate: so many requests in the time of one answer."""
+    """How many may be in flight now. A number below 1 is a rate: the requests allowed per latency of a response."""
     concurrency: int | None = None
-    """The limit on requests in flight, stated or named by the server; None as long as it is not known."""
+    """The limit on requests in flight, configured or named by the server; None while it is unknown."""
     requests: LimitUse = LimitUse()
     tokens: LimitUse = LimitUse()
     waiting: int = 0
-    """Requests that wait in the queue of the key."""
+    """Requests in the queue of the key."""
     paused_seconds: float = 0.0
-    """Seconds for which nothing is sent, because the server has asked for it (Retry-After)."""
+    """Seconds until the next request may be sent, because the server requested a pause (Retry-After)."""

@@ -1,4 +1,4 @@
-"""What goes into a call and what comes out: the request, and the response generic in the caller's documents."""
+"""The request of a call, and its response, which is generic in the caller's documents."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,25 +58,25 @@ class RequestFields(TypedDict, total=False):
 
 
 class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
-    """One query and its candidate documents, as `rerank_many` takes them.
+    """One query and its candidate documents, for `rerank_many`.
 
-    Built by hand, it raises pydantic's ValidationError for what breaks a rule; the inputs are hidden in it.
+    The constructor raises pydantic's ValidationError for invalid fields, and hides the inputs in it.
     """
 
     query: SkipValidation[Query]
-    """What to rank by. It must not be blank."""
+    """The query, which must not be blank."""
     documents: Annotated[Sequence[Document], PlainValidator(listed)]
     """The candidates, the caller's own objects. Blank ones rank last."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """The reranker; None means the client's."""
     top_n: PositiveInteger | None = None
-    """How many of the best to return; None means all."""
+    """How many of the best documents to return; None means all."""
     return_embeddings: bool | None = None
     """Whether each result carries its document's vector (listwise models)."""
     max_doc_length: PositiveInteger | None = None
     """Tokens of each document that are scored; None means the model's own limit."""
     extra_body: Mapping[str, Any] | None = None
-    """Fields to send that only your server knows."""
+    """Additional fields for the request body, which only your server knows."""
 
     @model_validator(mode="after")
     def _is_sendable(self) -> Self:
@@ -89,10 +89,10 @@ class RerankRequest(BaseModel, frozen=True, extra="forbid", strict=True, hide_in
 
 
 def build_request(**fields: Any) -> RerankRequest:
-    """A RerankRequest from a call's arguments, as `rerank` takes them.
+    """Return a RerankRequest for the arguments of `rerank`.
 
     Raises:
-        InvalidRequestError: The arguments break a rule. It names the field, the rule and the way out.
+        InvalidRequestError: An argument is invalid. The message names the field, the rule and the remedy.
     """
     try:
         return RerankRequest(**fields)
@@ -106,60 +106,60 @@ def build_request(**fields: Any) -> RerankRequest:
 
 
 class Usage(BaseModel, frozen=True):
-    """The tokens a call has cost."""
+    """The tokens billed for a call."""
 
     total_tokens: int
-    """Tokens billed: those of the query and of all documents."""
+    """Tokens billed for the query and all documents."""
     prompt_tokens: int | None = None
-    """Tokens read, where the server tells them apart."""
+    """Tokens read, if the server reports them separately."""
     completion_tokens: int | None = None
-    """Tokens written, where the server tells them apart."""
+    """Tokens written, if the server reports them separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class RerankResponse(Generic[T_co]):
-    """Documents in order of relevance, and how they came to be in it."""
+    """The documents in order of relevance, with the metadata of the call."""
 
     results: Sequence[RerankResult[T_co]]
-    """The ranked documents, best first; equal scores in the order given. At most `top_n`. Each is made when it is
-    looked at."""
+    """The ranked documents, at most `top_n`, best first; equal scores in the order given. Each result is created on
+    access."""
     model: str | None = None
-    """The model that ranked, as the server names it; None where it does not."""
+    """The model that ranked, as reported by the server; None if it does not report it."""
     usage: Usage | None = None
-    """The tokens billed; None where the server does not tell."""
+    """The tokens billed; None if the server does not report them."""
     attempts: int = 0
-    """HTTP requests sent for this call, refused ones included."""
+    """HTTP requests sent for this call, including failed and throttled ones."""
     throttled_seconds: float = 0.0
-    """Seconds that its HTTP requests have waited for the limits of the key, or for `max_concurrency`, added up."""
+    """The total seconds for which its HTTP requests waited for the limits of the key or for `max_concurrency`."""
     calls: int = 0
-    """Requests that were answered and make up this response: 0 when nothing had to be sent."""
+    """HTTP responses that make up this response; 0 if nothing had to be sent."""
     strategy: Strategy = "single"
-    """Whether one request held the whole list."""
+    """Whether the list was sent in one request, split, or in rounds."""
     degraded: bool = False
-    """True when the documents were not ranked and a fallback's order was returned."""
+    """Whether the fallback's order was returned instead of a ranking."""
     cause: RerankError | None = None
     """Why the response is degraded."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The answer's headers, names in lower case. Of several answers, as `extra`: those of the first part, or of the
-    last round."""
+    """The HTTP headers, with names in lower case. If several responses were merged, `headers` and `extra` are those of
+    the first part, or of the last round."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Fields of the answer that this class has no name for."""
+    """Fields of the HTTP response that have no attribute in this class."""
 
     @property
     def documents(self) -> list[T_co]:
-        """The ranked documents alone, best first."""
+        """The ranked documents, best first."""
         return [result.document for result in self.results]
 
     @property
     def scores(self) -> list[float]:
-        """The scores alone, best first."""
+        """The scores, best first."""
         return [result.relevance_score for result in self.results]
 
     def __len__(self) -> int:
         return len(self.results)
 
     def __bool__(self) -> bool:
-        """Return True, also for an empty ranking: `if outcome.response` asks whether there is a response."""
+        """Return True, even for an empty ranking: `if outcome.response` tests whether there is a response."""
         return True
 
     def __iter__(self) -> Iterator[RerankResult[T_co]]:
@@ -175,8 +175,8 @@ class RerankResponse(Generic[T_co]):
         return self.results[position]
 
     def _repr_html_(self) -> str:
-        """The ranking as a notebook shows it."""
-        from ._html import ranking_html  # noqa: PLC0415  # for notebooks alone
+        """Return the HTML that a notebook shows."""
+        from ._html import ranking_html  # noqa: PLC0415  # only needed in notebooks
 
         rows = ((result.index, result.relevance_score, _shown(result.document)) for result in self.results)
         tokens = f"{self.usage.total_tokens:,} tokens" if self.usage else None
@@ -184,9 +184,9 @@ class RerankResponse(Generic[T_co]):
         return ranking_html(rows, len(self.results), [degraded, self.model, tokens])
 
     def to_dict(self) -> dict[str, Any]:
-        """The response as data that `json.dumps` takes.
+        """Return the response as JSON-serializable data.
 
-        Documents that are no such data are dumped as pydantic does it; what it does not know becomes its `str`.
+        Documents of other types are serialized as pydantic does; types that it does not know become their `str`.
         """
         data = {
             "results": [
@@ -213,7 +213,7 @@ class RerankResponse(Generic[T_co]):
 
 
 AnyRequest: TypeAlias = RerankRequest | Mapping[str, Any]
-"""What `rerank_many` takes: a request, or a mapping with its fields."""
+"""A request of `rerank_many`: a RerankRequest, or a mapping with its fields."""
 
 R = TypeVar("R", bound=AnyRequest)
 T = TypeVarWithDefault("T", default=Document)
@@ -221,16 +221,16 @@ T = TypeVarWithDefault("T", default=Document)
 
 @dataclass(frozen=True, slots=True)
 class RerankOutcome(Generic[R, T]):
-    """What became of one request of `rerank_many`: a response, or the error that it ended with."""
+    """The outcome of one request of `rerank_many`: a response or an error."""
 
     index: int
-    """The request's position in the order in which they were read, from 0."""
+    """The position of the request in the order of reading, from 0."""
     request: R
     """The caller's own object."""
     response: RerankResponse[T] | None = None
-    """The ranking; None if it failed."""
+    """The ranking; None if the request failed."""
     error: RerankError | None = None
-    """Why there is no ranking; None if there is one."""
+    """The error; None if the request succeeded."""
 
     def unwrap(self) -> RerankResponse[T]:
         """Return the response.
@@ -243,7 +243,7 @@ class RerankOutcome(Generic[R, T]):
         return self.response
 
     def to_dict(self) -> dict[str, Any]:
-        """The outcome as data that `json.dumps` takes, with the fields of the request and of the response."""
+        """Return the outcome as JSON-serializable data, with the fields of the request and of the response."""
         return {
             "index": self.index,
             "request": to_jsonable_python(self.request, fallback=str, bytes_mode="base64"),
@@ -254,20 +254,20 @@ class RerankOutcome(Generic[R, T]):
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """How far `rerank_many` is, at the moment at which an outcome is handed over."""
+    """The progress of `rerank_many` when it yields an outcome."""
 
     read: int
     """Requests read so far."""
     done: int
-    """Outcomes handed over, this one included."""
+    """Outcomes yielded, including this one."""
     failed: int
-    """How many of these are errors."""
+    """How many of these outcomes are errors."""
     elapsed: float
-    """Seconds since the first outcome was asked for."""
+    """Seconds since the start of the iteration."""
 
 
 def error_fields(error: RerankError | None) -> dict[str, Any] | None:
-    """An error as data that `json.dumps` takes."""
+    """Return an error as JSON-serializable data."""
     if error is None:
         return None
     return {
@@ -277,7 +277,7 @@ def error_fields(error: RerankError | None) -> dict[str, Any] | None:
 
 
 def _shown(document: object) -> object:
-    """What a person reads of a document: its text, where it is of a kind that has one."""
+    """Return the text of a document if it has one, for display."""
     if isinstance(document, TextDocument):
         return document.text
     if is_mapping(document) and "text" in document:

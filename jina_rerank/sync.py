@@ -1,4 +1,4 @@
-"""SyncRerankClient: the same client for code without an event loop."""
+"""SyncRerankClient: the blocking client, for code without an event loop."""
 
 import asyncio
 import logging
@@ -46,20 +46,49 @@ _logger = logging.getLogger("jina_rerank")
 
 
 class SyncRerankClient(BaseClient):
-    """RerankClient's methods, blocking: for scripts, threads and notebooks.
+    """A blocking client for the Jina Rerank API and API-compatible servers: for scripts, threads and notebooks.
 
     All sync clients of a process share one event loop on a daemon thread, which starts with the first call. One
-    client serves any number of threads; Ctrl-C cancels the call that waits; a client that is never closed delays no
-    exit; after a fork, the child starts anew.
+    client serves any number of threads. Ctrl-C cancels the call that the main thread waits for. A client that is never
+    closed does not delay the exit of the interpreter. After a fork, the child starts a loop of its own.
 
     Args:
-        http_client: A function without arguments that makes an `httpx.AsyncClient`. It is called on the background
-            loop, and its client is closed with this one.
-
-    The other arguments are those of RerankClient.
+        api_key: The key; defaults to the environment variable JINA_API_KEY. The hosted API requires one, other servers
+            may not. The key of the variable is not sent to a `base_url` given here.
+        base_url: The server; defaults to the environment variable JINA_RERANK_BASE_URL, then to the hosted API. A URL
+            without a path means `/v1/rerank`; `/rerank` is appended to a path that does not end in it.
+        model: The reranker for calls that name none; None means `catalog.DEFAULT_MODEL`.
+        timeout: Seconds for one attempt, including its whole response; None for no limit.
+        deadline: Seconds for a whole call, including all attempts and waits; None for no limit.
+        retry: When and how failures are retried.
+        rate_limit: The limits of the key, if known; with None the client learns them from the server's responses.
+        max_concurrency: How many requests may be in flight at once. With None the client starts with 2, and doubles
+            the number (slow start) every 100 ms, or every 4 ms on a self-hosted server, up to 100, until it is
+            throttled. A retry that waits is not in flight.
+        max_documents: The most documents in one request. A longer list is sent in parts, as `scoring` allows.
+        scoring: Whether the model scores each document alone ("pointwise": parts are merged exactly) or together
+            ("listwise": parts are ranked in rounds); None uses what the catalogue says about the model.
+        hedge_after: Seconds without a response after which a second copy of a request (a hedge) is sent, for at most
+            about 5 % of the requests; None for never. Both copies may be billed.
+        fallback: "original_order" returns the documents in the order given if the server is unavailable, with
+            `degraded` and `cause` set; None raises the error.
+        shared_limits: A `jina_rerank.shared.RedisLimits`, through which processes and machines share the limits of
+            the key; with None each process finds its own share.
+        headers: Headers to send with each request.
+        proxy: The URL of a proxy; defaults to the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+        verify: How the server's certificate is verified: True for certifi's authorities, False for no verification, a
+            path to a file or directory of authorities, or an `ssl.SSLContext`.
+        trust_env: Whether proxies, SSL_CERT_FILE and SSL_CERT_DIR are read from the environment. The key and the
+            base_url always are.
+        allow_insecure: Whether the key may be sent over plain `http://` to another machine.
+        transport: "httpx", or "aiohttp" for the faster connections of the extra [aiohttp].
+        http_client: A function without arguments that makes an `httpx.AsyncClient` to send through. It is called on
+            the background loop, and its client is closed with this one. Its transport, proxies, hooks and certificates
+            are used; its timeout, base_url, auth, headers, cookies and redirects are not. Give it
+            `limits=httpx.Limits(max_connections=None)`: its pool loses slots when a deadline cancels a request.
 
     Raises:
-        ConfigurationError: An argument, or a variable, breaks a rule.
+        ConfigurationError: An argument, or an environment variable, is invalid.
     """
 
     def __init__(
@@ -176,11 +205,33 @@ class SyncRerankClient(BaseClient):
         max_doc_length: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ) -> RerankResponse[Any]:
-        """Orders documents by their relevance to a query: RerankClient.rerank, blocking.
+        """Rank documents by their relevance to a query.
 
-        Arguments, result and errors are the same. `key` is called in the calling thread.
+        Args:
+            query: A text or, for models that read images, an image. It must not be blank.
+            documents: The candidates: texts, TextDocuments, ImageDocuments, mappings with "text" or "image", or, with
+                `key`, objects of any kind. An empty list gives an empty response; blank documents rank last.
+            key: A function that returns the document of an object, as in `sorted(key=)`; called in this thread.
+            model: The reranker; None means the client's.
+            top_n: How many of the best documents to return; None means all.
+            deadline: Seconds for the whole call; None for no limit. The default is the client's.
+            return_embeddings: Whether each result carries its document's vector; None leaves it to the server.
+            max_doc_length: Tokens of each document that are scored; None means the model's own limit.
+            extra_body: Additional fields for the request body, which only your server knows.
+
+        Returns:
+            The caller's own objects, best first, with their scores.
+
+        Raises:
+            InvalidRequestError: An argument is invalid; nothing was sent.
+            DeadlineExceededError: The deadline passed.
+            APIConnectionError: No complete response arrived, despite retries; APITimeoutError if it took too long.
+            APIStatusError: The server returned an error status; the subclass says why.
+            ResponseFormatError: The response is not a valid ranking.
+            ClientClosedError: The client is closed, or the interpreter exits.
+            ConfigurationError: The call was made on the background loop, from a hook or a finalizer.
         """
-        _mention_running_loop()
+        _warn_running_loop()
         call = self._core.open(
             query,
             documents,
@@ -225,19 +276,43 @@ class SyncRerankClient(BaseClient):
         ordered: bool = True,
         progress: OnProgress | None = None,
     ) -> SyncRerankStream[R, Any]:
-        """Ranks any number of requests, several at once: RerankClient.rerank_many, blocking.
+        """Rank any number of requests concurrently, while the caller iterates over the outcomes.
 
-        Arguments, outcomes and errors are the same. `requests` is advanced, and `progress` called, in the thread that
-        iterates over the stream; `key` is called on the background loop, which it must not block.
+        Requests are read lazily, at most four times `max_concurrency` ahead of the outcomes taken: ten million of them
+        need no more memory than a few hundred. A request that fails does not stop the others. The deadline of a
+        request starts when its first HTTP request is sent.
+
+        Iterating raises what `requests` raises, and ClientClosedError if the client is closed, after the outcomes of
+        all requests read before.
+
+        Args:
+            requests: RerankRequests or mappings with their fields, or a generator of these, which is advanced in the
+                thread that iterates over the stream. Each outcome has its request, unchanged, so that a subclass of
+                RerankRequest can carry an id.
+            key: A function that returns the document of an object in a request's `documents`, as in `rerank`. It is
+                called on the background loop, which it must not block. If it raises an exception, the outcome of that
+                request has an InvalidRequestError.
+            max_concurrency: How many requests to process at once. None, or a number above the client's limit, means
+                the client's limit: the lower of its `max_concurrency` and the concurrency of its `rate_limit`, or 100
+                if neither is set.
+            ordered: True yields outcomes in the order of the requests, False in the order of completion.
+            progress: A function called with a BatchProgress just before each outcome is yielded, in the thread that
+                iterates over the stream. An exception that it raises is raised by the loop.
+
+        Returns:
+            A stream of RerankOutcome. A plain `break` may leave the loop; `with` and `close()` stop it at once.
+
+        Raises:
+            InvalidRequestError: An argument is invalid. For an invalid request, the error is in its outcome instead.
         """
-        _mention_running_loop()
+        _warn_running_loop()
         return SyncRerankStream(
             self._core, requests, key=key, max_concurrency=max_concurrency, ordered=ordered, progress=progress
         )
 
     @property
     def limits(self) -> RateLimitStatus:
-        """A snapshot of the key's limits: what is allowed, used, waited for, and held by others."""
+        """A snapshot of the key's rate limits, for all sync clients of the process."""
 
         async def status() -> RateLimitStatus:
             return self._core.limits_here()
@@ -245,7 +320,7 @@ class SyncRerankClient(BaseClient):
         return background.run(status(), deadline=CLOSING_SECONDS)
 
     def close(self) -> None:
-        """Closes the client: calls in flight in other threads end with ClientClosedError, and so do later ones."""
+        """Close the client: calls in flight in other threads, and later calls, raise ClientClosedError."""
         if background.started:
             background.run(self._core.aclose(), deadline=CLOSING_SECONDS)
         else:
@@ -260,17 +335,17 @@ class SyncRerankClient(BaseClient):
         self.close()
 
 
-_mentioned = threading.Event()
+_has_warned = threading.Event()
 
 
-def _mention_running_loop() -> None:
-    """Says, once per process, that an event loop stands still meanwhile. In a notebook that is as it should be."""
-    if _mentioned.is_set():
+def _warn_running_loop() -> None:
+    """Log, once per process, that the call blocks a running event loop; in a notebook that is expected."""
+    if _has_warned.is_set():
         return
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    _mentioned.set()
+    _has_warned.set()
     if "ipykernel" not in sys.modules:
         _logger.warning("SyncRerankClient blocks the event loop that runs in this thread; use RerankClient there")
