@@ -37,12 +37,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OWN_HEADERS: Final = {
+_DEFAULT_HEADERS: Final = {
     "accept": "application/json",
     "accept-encoding": "gzip",
     "content-type": "application/json",
     "user-agent": f"jina-rerank/{__version__} python/{platform.python_version()}",
 }
+"""Sent with each request, unless the caller's `headers` replace one; `_endpoint.py` has those that they may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Core:
         connections = Connections(transport_opener(endpoint.url, checked))
 
         def attempt(config: ClientConfig) -> Send:
-            headers = SecretHeaders(endpoint, {**_OWN_HEADERS, **(config.headers or {})})
+            headers = SecretHeaders(endpoint, {**_DEFAULT_HEADERS, **(config.headers or {})})
             return http_attempt(connections, endpoint, headers)
 
         return cls(Shared(endpoint, connections, attempt), checked, closes=True)

@@ -28,9 +28,10 @@ _HOSTED_HOST: Final = "api.jina.ai"
 _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]+")
 _HEADER_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE_PATTERN: Final = re.compile(r"[\x20-\x7e\t]*")
-_OWN_HEADERS: Final = frozenset(
+_RESERVED_HEADERS: Final = frozenset(
     ("accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
 )
+"""Headers that callers cannot set, because the client depends on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def check_headers(headers: object, *, has_key: bool) -> dict[str, str]:
         if not isinstance(value, str) or not _HEADER_VALUE_PATTERN.fullmatch(value):
             raise ConfigurationError(f"headers: the value of {name} is not printable ASCII on one line")
         lowered = name.lower()
-        if lowered in _OWN_HEADERS:
+        if lowered in _RESERVED_HEADERS:
             raise ConfigurationError(f"headers: {name} is set by the client itself; leave it out")
         if lowered == "authorization" and has_key:
             raise ConfigurationError("headers: Authorization is made from api_key; give one of the two")
