@@ -270,7 +270,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _begin_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Start all tasks before they are cancelled: Python warns of coroutines that were never awaited, such as anyio's."""
+    """Start all tasks before they are cancelled: Python warns of coroutines never awaited, such as anyio's."""
     for _ in range(20):  # tasks may start others
         coroutines = filter(inspect.iscoroutine, [task.get_coro() for task in asyncio.all_tasks(loop)])
         if all(inspect.getcoroutinestate(each) != inspect.CORO_CREATED for each in coroutines):

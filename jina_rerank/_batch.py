@@ -83,7 +83,7 @@ class Batch(Generic[R]):
             self.tasks.spawn(self._work)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Stop reading; `take` raises `error` after the outcomes of all requests read. The first of several errors counts."""
+        """Stop reading; `take` raises the first `error` after the outcomes of all requests read."""
         if not self._ended:
             self._ended = True
             self._arrived.set()

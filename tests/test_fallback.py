@@ -172,7 +172,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Sequence[tuple[str, str]]:
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
-WARNING = "no rankings for now; documents come back in the order given: "
+WARNING = "rerank unavailable; returning the original order: "
 
 
 @pytest.mark.anyio
@@ -191,9 +191,9 @@ async def test_an_incident_is_told_of_once(caplog: pytest.LogCaptureFixture) -> 
     assert degraded == [True, True, None, True, False, False, True, False]
     assert said(caplog) == [
         ("WARNING", WARNING + "ServerError (HTTP 500)"),
-        ("INFO", "rankings again; calls answered in the order given: 3"),
+        ("INFO", "rerank available again; calls that returned the original order: 3"),
         ("WARNING", WARNING + "RateLimitError (HTTP 429)"),
-        ("INFO", "rankings again; calls answered in the order given: 1"),
+        ("INFO", "rerank available again; calls that returned the original order: 1"),
     ]
 
 

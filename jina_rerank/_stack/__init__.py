@@ -1,4 +1,4 @@
-"""The mechanisms a call passes through, each a function `with_x(send, ...) -> Send` around the next."""
+"""The mechanisms that a call passes through: each is a function `with_x(send, ...) -> Send` that wraps the next."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -7,4 +7,4 @@ from .._codec import Ranking, WireRequest
 from .call_context import CallContext
 
 Send: TypeAlias = Callable[[WireRequest, CallContext], Awaitable[Ranking]]
-"""The shape of every mechanism: a request and the context of its call in, a ranking out, or a RerankError."""
+"""A mechanism: it takes a request and the context of its call, and returns a ranking or raises a RerankError."""

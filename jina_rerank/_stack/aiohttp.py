@@ -1,4 +1,4 @@
-"""The faster road, for asyncio: aiohttp's connections behind httpx-aiohttp's transport (the extra [aiohttp])."""
+"""The faster transport, for asyncio: aiohttp's connections behind httpx-aiohttp's transport (the extra [aiohttp])."""
 
 import asyncio
 import ssl
@@ -20,14 +20,14 @@ from .routes import Route
 from .sockets import is_readable
 
 _PIECE_BYTES: Final = 2**18
-"""Of a large body sent at once. aiohttp warns from 1 MiB."""
+"""The size of the chunks of a large body. aiohttp warns of bodies of 1 MiB and more in bytes."""
 
 _UNUSED_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""The transport wants one beside the session's, and would load the certificates that nothing will read."""
+"""A placeholder for the transport, which would otherwise load certificates that are never used."""
 
 
 class AiohttpTransport:
-    """All connections of one event loop, kept by aiohttp."""
+    """A transport over aiohttp's connection pool, for one event loop."""
 
     def __init__(self, route: Route) -> None:
         if not isinstance(current_token().native_token, asyncio.AbstractEventLoop):
@@ -39,14 +39,14 @@ class AiohttpTransport:
         self._transport = HttpxAiohttpTransport(client=session, proxy=route.proxy, verify=_UNUSED_TLS)
 
     async def exchange(self, request: httpx.Request, /) -> RawResponse:
-        """Sends; what fails is raised as httpx's own transport would."""
+        """Send a request and return the response; raise the errors that httpx's own transport would."""
         taken: list[asyncio.Transport] = []
         _taken.set(taken)
         try:
             return await self._read(request)
         except BaseException:
-            # aiohttp closes in good order: what is not sent yet goes first, and TLS says goodbye. Who does not read
-            # keeps the socket open with that for as long as it likes.
+            # aiohttp closes gracefully: it first sends the rest of the request, and TLS sends close_notify. A server
+            # that does not read would keep the socket open indefinitely.
             for transport in taken:
                 transport.abort()
             raise
@@ -65,14 +65,14 @@ class AiohttpTransport:
 
 
 _taken: Final[ContextVar[list[asyncio.Transport]]] = ContextVar("taken")
-"""The connections of the request that is sent in this task."""
+"""The connections of the request in the current task."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells which connection a request has got: aiohttp does not, and takes it away before a failure is seen."""
+    """A connector that records the connection of a request: aiohttp releases it before it reports a failure."""
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
-        """A connection on which nothing has come since its last answer: that would be taken for the next one."""
+        """Return a connection without surplus bytes, which would be parsed as the next response."""
         while True:
             connection = await super().connect(*args, **options)
             protocol, transport = connection.protocol, connection.transport
@@ -86,18 +86,18 @@ class _Connector(aiohttp.TCPConnector):
 
 
 _used: Final[WeakSet[ResponseHandler]] = WeakSet()
-"""Connections that have carried a request."""
+"""The connections that have carried a request."""
 
 
 def _has_surplus(protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
-    if protocol not in _used:  # on a new connection the server's TLS may have sent something
+    if protocol not in _used:  # on a new connection the server's TLS may have sent bytes, such as session tickets
         return False
     raw = transport.get_extra_info("socket")
     return protocol.should_close or (raw is not None and is_readable(raw))
 
 
 def _in_pieces(request: httpx.Request) -> httpx.Request:
-    """The request with a large body as a stream: aiohttp warns of one in bytes, which is an error under `-W error`."""
+    """Return the request with a large body as a stream: aiohttp warns of one in bytes, an error under `-W error`."""
     if len(request.content) <= _PIECE_BYTES:
         return request
     pieces = _Pieces(request.content)
@@ -115,7 +115,7 @@ class _Pieces(httpx.AsyncByteStream):
             yield self._body[start : start + _PIECE_BYTES]
 
 
-# The first that fits. httpx-aiohttp's own table calls a connection that breaks a ConnectTimeout.
+# The first match counts. httpx-aiohttp's own table maps a broken connection to ConnectTimeout.
 _TRUE_CLASSES: Final[Sequence[tuple[type[Exception], type[httpx.TransportError], str]]] = (
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "no connection to it"),
     (aiohttp.ClientHttpProxyError, httpx.ProxyError, "{error.status}"),
@@ -128,7 +128,7 @@ _TRUE_CLASSES: Final[Sequence[tuple[type[Exception], type[httpx.TransportError],
 
 
 def _true_error(error: BaseException) -> httpx.TransportError:
-    """httpx's class for one of aiohttp's."""
+    """Return the httpx error for an aiohttp error."""
     for theirs, ours, message in _TRUE_CLASSES:
         if isinstance(error, theirs):
             return ours(message.format(error=error))

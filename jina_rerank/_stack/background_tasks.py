@@ -1,7 +1,7 @@
-"""Tasks of the event loop's own, for what goes on between two calls of its user, on asyncio and trio.
+"""Background tasks of an event loop, which outlive the call that starts them, on asyncio and trio.
 
-No task group and no cancel scope of theirs is open in the caller's task, so that leaving them for good, by a plain
-`break` for example, disturbs nobody.
+They keep no task group or cancel scope open in the caller's task, so the caller may abandon them at any time, for
+example with a plain `break`.
 """
 
 import os
@@ -17,10 +17,10 @@ from .timers import spawn
 
 
 class DetachedTasks:
-    """Tasks on the running event loop. They end by themselves, by `aclose` or `cancel_soon`, and with their client.
+    """Tasks on the running event loop, which `aclose`, `cancel_soon` and the closing of their client cancel.
 
-    An anyio task group is not what holds them: the loop's end cancels tasks from outside, and a task of a group that
-    has not begun by then leaves a coroutine behind that was never awaited, which Python complains of.
+    They do not run in an anyio task group: the end of the loop cancels its tasks, and a task of a group that has not
+    started by then leaves a coroutine that was never awaited, of which Python warns.
     """
 
     def __init__(self, state: LoopState[Closable]) -> None:
@@ -32,27 +32,27 @@ class DetachedTasks:
 
     @property
     def here(self) -> bool:
-        """Whether this is their event loop, and their process."""
+        """Whether the caller is on their event loop, and in their process."""
         return self._token == current_token() and self._pid == os.getpid()
 
     def spawn(self, function: Callable[[], Awaitable[None]]) -> anyio.CancelScope:
-        """Starts a task, which raises nothing. It can be cancelled alone by its scope."""
+        """Start a task, which must not raise; return the scope that cancels it alone."""
         scope = anyio.CancelScope()
         self._scopes.add(scope)
         spawn(self._run, function, scope)
         return scope
 
     def cancel_soon(self) -> None:
-        """Cancels them all, from anywhere, the garbage collector's thread included."""
-        if self._pid != os.getpid():  # a forked child has the parent's loop before it
+        """Cancel all tasks, from any thread, including one in which the garbage collector runs."""
+        if self._pid != os.getpid():  # the loop belongs to the parent of this forked child
             return
         native: Any = self._token.native_token
         call_soon = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
-        with suppress(RuntimeError):  # the loop has ended, and everything on it
+        with suppress(RuntimeError):  # the loop has ended, and its tasks with it
             call_soon(self._cancel)
 
     async def aclose(self) -> None:
-        """Cancels them all and waits, a few seconds at most, until they have unwound."""
+        """Cancel all tasks and wait for a few seconds at most until they have unwound."""
         if not self.here:
             self.cancel_soon()
             return
@@ -69,7 +69,7 @@ class DetachedTasks:
 
     async def _run(self, function: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:
         state = self._state
-        state.calls.add(scope)  # what closing the client cancels, and waits for
+        state.calls.add(scope)  # so that closing the client cancels it, and waits for it
         if state.ended:
             scope.cancel()
         try:

@@ -1,4 +1,4 @@
-"""What one call has learnt so far, shared by all requests that are sent for it. Decisions alone, without a clock."""
+"""The state of one call, shared by all requests that are sent for it. Sans-I/O, and without a clock."""
 
 import math
 from itertools import count
@@ -12,7 +12,7 @@ _places: Final = count(1)
 
 
 class Clock(Protocol):
-    """What ends a call, such as a cancel scope."""
+    """An object with a deadline that ends a call, such as a cancel scope."""
 
     @property
     def deadline(self) -> float: ...
@@ -24,12 +24,13 @@ class Clock(Protocol):
 class CallContext:
     """The attempts, tokens, waits, failures and deadline of one call.
 
-    The retries, parts and hedges of a call share one. Mechanisms read its attributes, and write by its methods alone.
+    The retries, parts and hedges of a call share one context. Mechanisms read its attributes, and write only through
+    its methods.
 
     Args:
         deadline: Seconds for the whole call; None for no limit.
-        is_batched: Whether the deadline starts when the first request is sent, as for a request of `rerank_many`,
-            which may wait long for its turn.
+        is_batched: Whether the deadline starts only when the first request is sent, as for a request of `rerank_many`,
+            which may wait long in the queue.
     """
 
     __slots__ = (
@@ -54,35 +55,35 @@ class CallContext:
         """Seconds for the whole call; None for no limit."""
         self.is_batched: bool = is_batched
         self.is_started: bool = not is_batched
-        """Whether the deadline runs."""
+        """Whether the deadline has started."""
         self.attempts: int = 0
         """HTTP requests sent."""
         self.tokens: int = 0
-        """Tokens that answers have said to be billed."""
+        """Tokens billed, as reported by the responses."""
         self.throttles: int = 0
-        """Requests that were answered with a 429."""
+        """429s received."""
         self.throttled_seconds: float = 0.0
-        """Seconds for which its requests have waited for rate limits, added up."""
+        """The total seconds for which requests have waited for rate limits."""
         self.backs_off_until: float = 0.0
-        """When the backoff of the call ends that follows a 429 taken for noise; 0 if there is none."""
+        """When the call's backoff after a 429 that counts as noise ends; 0 without a backoff."""
         self.failure: RerankError | None = None
-        """How the last attempt has failed."""
+        """The error of the last attempt."""
         self.waited_out: RerankError | None = None
-        """The error for a deadline that ends while a request waits for the limits of its key."""
+        """The error to raise if the deadline passes while a request waits for the limits of its key."""
         self._clock: Clock | None = None
         self._is_extended = False
         self._place: int | None = None
         self._sent_at: dict[int, float] | None = None
 
-    # The deadline: it starts here, whoever starts it.
+    # The deadline
 
     def open(self, clock: Clock, now: float) -> None:
-        """Start the deadline by `clock`; that of a batched request starts with `request_admitted`."""
+        """Set the deadline of `clock`; `request_admitted` starts that of a batched request."""
         self._clock = clock
         clock.deadline = now + self._seconds if self.is_started else math.inf
 
     def request_admitted(self, now: float) -> None:
-        """Start the deadline, if it does not run yet: the limits let a request through."""
+        """Start the deadline, if it has not started: the limits have admitted a request."""
         if not self.is_started:
             self.is_started = True
             if self._clock is not None:
@@ -95,33 +96,33 @@ class CallContext:
     # Attempts
 
     def attempt_started(self, request: WireRequest, now: float) -> None:
-        """Count an attempt, when it is sent."""
+        """Count an attempt that is sent."""
         self.attempts += 1
         if self._sent_at is not None:
             self._sent_at[id(request)] = now
 
     def answered(self, tokens: int) -> None:
-        """Count the tokens of an answer."""
+        """Count the billed tokens of a response."""
         self.tokens += tokens
 
     def failed(self, error: RerankError) -> None:
-        """Keep the error of an attempt."""
+        """Store the error of an attempt."""
         self.failure = error
 
     def watch(self, request: WireRequest) -> None:
-        """Keep from now on when `request` is sent, for `sent_at`."""
+        """Record when `request` is sent from now on, for `sent_at`."""
         if self._sent_at is None:
             self._sent_at = {}
         self._sent_at.pop(id(request), None)
 
     def sent_at(self, request: WireRequest) -> float | None:
-        """Return when a watched request was last sent; None if it was not yet."""
+        """Return when a watched request was last sent; None if it has not been sent."""
         return None if self._sent_at is None else self._sent_at.get(id(request))
 
     # Rate limits
 
     def take_place(self) -> int:
-        """Return the place in the queue, which the call takes when it first has to wait, and keeps."""
+        """Return the call's place in the queue, which is assigned at its first wait, and kept."""
         if self._place is None:
             self._place = next(_places)
         return self._place
@@ -129,8 +130,8 @@ class CallContext:
     def throttled(self) -> None:
         """Count a 429.
 
-        The first one gives a batched request a minute more, since that is what a window takes to be free again. There
-        is no second minute: a server that throttles without end must not hold a batch for ever.
+        The first one extends the deadline of a batched request by a minute, the time after which a sliding window is
+        free again. Later ones do not: a server that always throttles must not block a batch forever.
         """
         self.throttles += 1
         if self.is_batched and self._clock is not None and not self._is_extended:
@@ -146,13 +147,13 @@ class CallContext:
         self.backs_off_until = 0.0
 
     def waited(self, seconds: float) -> None:
-        """Count a wait for rate limits."""
+        """Add a wait for rate limits."""
         self.throttled_seconds += seconds
 
     def gave_up_waiting(self, error: RateLimitError) -> None:
-        """Keep the error of a request that was still waiting when its call ended."""
+        """Store the error of a request that was still waiting when its call ended."""
         self.waited_out = error
 
     def forget_errors(self) -> None:
-        """Drop the errors: their frames hold the call, which would be garbage in a cycle."""
+        """Drop the errors, whose frames refer to the call: a cycle that only the garbage collector frees."""
         self.failure = self.waited_out = None

@@ -1,4 +1,4 @@
-"""Runs requests of one call side by side, until enough of them have an outcome."""
+"""Concurrent requests of one call, until enough of them have an outcome."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,14 +11,14 @@ T = TypeVar("T")
 async def run_until(
     is_enough: Callable[[T | BaseException, int], bool], *jobs: Callable[[], Awaitable[T]]
 ) -> dict[int, T | BaseException]:
-    """Run jobs in tasks of their own; cancel the rest when there is enough, or when the caller is cancelled.
+    """Run jobs concurrently; cancel the rest when there are enough outcomes, or when the caller is cancelled.
 
     Args:
-        is_enough: Called with each new outcome and the number of outcomes so far.
+        is_enough: A function of each new outcome and the number of outcomes so far.
         jobs: Async functions.
 
     Returns:
-        What each job has returned or raised, by its number, in the order of completion. A cancelled job has none.
+        The result or exception of each job, by its number, in the order of completion. A cancelled job has none.
     """
     outcomes: dict[int, T | BaseException] = {}
     scopes = [anyio.CancelScope() for _ in jobs]
@@ -41,7 +41,7 @@ async def run_until(
         if not running:
             idle.set()
         if number in outcomes and (len(outcomes) == len(jobs) or is_enough(outcomes[number], len(outcomes))):
-            cancel_all()  # at once: another job may have just got a place to go on
+            cancel_all()  # immediately: the rate limiter may have just admitted another job
             enough.set()
 
     async with anyio.create_task_group() as tasks:
@@ -51,8 +51,8 @@ async def run_until(
             await enough.wait()
         finally:
             cancel_all()
-            # Not left to the task group: it would cancel its own scope, and anyio's asyncio backend then takes what
-            # scopes inside of the tasks have cancelled for its own, and a cancellation from outside is lost.
+            # The task group must not wait for the jobs: it would cancel its own scope, and anyio's asyncio backend
+            # would mistake the cancellations of the jobs' scopes for its own, and lose a cancellation from outside.
             with anyio.CancelScope(shield=True):
                 while running:
                     idle = anyio.Event()

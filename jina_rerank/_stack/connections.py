@@ -1,7 +1,7 @@
-"""What a client and its clones share: for each event loop, a transport and the calls in flight.
+"""The state that a client shares with its clones: a transport and the calls in flight, for each event loop.
 
-A client may be used from many event loops, one after the other or at once, and in forked children. Sockets belong to
-one loop of one process; so each gets a `LoopState` of its own.
+A client may be used from several event loops, sequentially or concurrently, and in forked children. Sockets belong to
+one loop of one process, so each loop has its own `LoopState`.
 """
 
 import os
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
     from .raw_response import RawResponse
 
 KEEPALIVE_SECONDS: Final = 4.0
-"""How long an idle connection is kept. Servers commonly close theirs after 5 s or more (uvicorn, Node: 5, nginx: 75).
-One that is used again just when the server closes it costs an attempt."""
+"""The keep-alive time of an idle connection. Servers commonly close theirs after 5 s or more (uvicorn, Node: 5,
+nginx: 75). Reusing a connection just when the server closes it costs an attempt."""
 CLOSING_SECONDS: Final = 2.0
 """How long closing waits for calls to unwind, and for sockets to close."""
 LARGE_REQUEST_BYTES: Final = 2**20
-"""From this size on a server may refuse a request before all of it has come: it is the default limit of nginx."""
+"""The size from which a server may reject a request before it has read all of it: the default limit of nginx."""
 
 _abandoned: Final[list[object]] = []
-"""The parent's sockets in a forked child: kept for ever, because even dropping them could touch the parent's loop."""
+"""The parent's sockets in a forked child, kept forever, because even dropping them could affect the parent's loop."""
 
 
 class Closable(Protocol):
-    """Something that has to be closed on its event loop."""
+    """A resource that must be closed on its event loop."""
 
     async def aclose(self) -> None: ...
 
 
 class Transport(Closable, Protocol):
-    """Sends an HTTP request and reads the whole answer, on one event loop."""
+    """A transport that sends an HTTP request and reads the whole response, on one event loop."""
 
     async def exchange(self, request: "httpx.Request", /) -> "RawResponse": ...
 
 
 T_co = TypeVar("T_co", bound=Closable, covariant=True)
-"""What a client sends by on one event loop: a Transport, or what scores in this process."""
+"""The transport of a client on one event loop: a Transport, or a LocalTransport."""
 
 
 class LoopState(Generic[T_co]):
-    """What one event loop has of a client."""
+    """The state of a client on one event loop."""
 
     __slots__ = ("_idle", "_transport", "calls", "ended", "limits", "own_limits")
 
@@ -61,24 +61,24 @@ class LoopState(Generic[T_co]):
         self.calls: set[anyio.CancelScope] = set()
         self.ended: bool = False
         self.limits: KeyLimits | None = None
-        """Shared by all clients of the same key on this loop."""
+        """The limits of the key, which all its clients on this loop share."""
         self.own_limits: dict[int, RateLimiter] = {}
-        """This client's alone, by `max_concurrency`: a clone with another one has its own."""
+        """The limits of this client, by `max_concurrency`, in which clones may differ."""
         self._idle: anyio.Event | None = None
 
     @property
     def transport(self) -> T_co:
-        """What sends."""
+        """The transport."""
         return self._transport
 
     def leave(self, call: anyio.CancelScope) -> None:
-        """Takes a call out that is over."""
+        """Remove a finished call."""
         self.calls.discard(call)
         if self._idle is not None and not self.calls:
             self._idle.set()
 
     async def aclose(self) -> None:
-        """Cancels the calls in flight, lets them unwind, and closes the transport."""
+        """Cancel the calls in flight, wait until they have unwound, and close the transport."""
         self.ended = True
         limits, self.limits = self.limits, None
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
@@ -87,7 +87,7 @@ class LoopState(Generic[T_co]):
                 for call in self.calls:
                     call.cancel()
                 await self._idle.wait()
-        self.calls.clear()  # what has not unwound by now is waited for no more
+        self.calls.clear()  # stops waiting for calls that have not unwound by now
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             if limits is not None:
                 await limits.leave()
@@ -96,24 +96,24 @@ class LoopState(Generic[T_co]):
 
 
 class Connections(Generic[T_co]):
-    """The states of all event loops that a client and its clones have been used from."""
+    """The states of a client and its clones on all event loops that have used them."""
 
     def __init__(self, open_transport: Callable[[], T_co]) -> None:
         self.closed: bool = False
         self._open_transport = open_transport
         self._states: dict[EventLoopToken, tuple[LoopState[T_co], AsyncGeneratorType[None, None]]] = {}
         self._pid = os.getpid()
-        # Held from outside, the sockets are no part of the garbage when the client is: they are closed on their loops,
-        # by the closers that are dropped then, and not by the garbage collector.
+        # The finalizer keeps the states out of the client's garbage: when it runs, it drops the closers, which close
+        # the sockets on their loops, instead of the garbage collector.
         weakref.finalize(self, self._states.clear).atexit = False
 
     def check_open(self) -> None:
-        """Refuses to go on, with ClientClosedError, once the client is closed."""
+        """Raise a ClientClosedError if the client is closed."""
         if self.closed:
             raise ClientClosedError("the client is closed; make a new one")
 
     def here(self) -> LoopState[T_co]:
-        """The state of the running event loop.
+        """Return the state of the running event loop.
 
         Raises:
             ClientClosedError: The client is closed.
@@ -130,22 +130,22 @@ class Connections(Generic[T_co]):
         return self._open(token)
 
     async def aclose(self) -> None:
-        """Closes the client everywhere, and its sockets on this loop. Those of other loops go when these end."""
+        """Close the client, and its sockets on this loop. Sockets of other loops close when those loops end."""
         self.closed = True
         if self._pid == os.getpid():
             token = current_token()
             found = self._states.get(token)
             if found is not None:
                 state, closer = found
-                # Forgotten only when done: whoever cancels the closing may ask for it again.
+                # Removed only after closing, so that a caller can close again after a cancellation.
                 await state.aclose()
                 self._states.pop(token, None)
-                if not closer.ag_running:  # else the loop ends, and closes it at this moment
+                if not closer.ag_running:  # otherwise the ending loop is closing it right now
                     await closer.aclose()
 
     def _open(self, token: EventLoopToken) -> LoopState[T_co]:
         for other, (state, _) in list(self._states.items()):
-            # A loop of asyncio may be closed without a word to its generators.
+            # An asyncio loop may be closed without a call of shutdown_asyncgens().
             is_closed: Callable[[], bool] = getattr(other.native_token, "is_closed", bool)
             if state.ended or is_closed():
                 self._states.pop(other, None)
@@ -156,16 +156,16 @@ class Connections(Generic[T_co]):
 
 
 def close_with_loop(resource: Closable) -> AsyncGeneratorType[None, None]:
-    """Close it when the running event loop ends, or when the returned generator is dropped or closed."""
+    """Close a resource when the running event loop ends, or when the returned generator is dropped or closed."""
     closer = cast(AsyncGeneratorType[None, None], _close_at_the_end(resource))
     with suppress(StopIteration):
-        closer.__anext__().send(None)  # to its yield
+        closer.__anext__().send(None)  # runs it up to its yield
     return closer
 
 
 async def _close_at_the_end(resource: Closable) -> AsyncGenerator[None]:
-    # Event loops, asyncio's and trio's, close the async generators that are still open when they end. It is the one
-    # moment at which sockets can be closed for a caller who forgot.
+    # At their end, the event loops of asyncio and trio close the async generators that are still open: the only moment
+    # at which the sockets of a client that was not closed can be closed.
     try:
         yield
     finally:

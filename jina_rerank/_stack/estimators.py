@@ -1,14 +1,14 @@
-"""Estimate the next answer from those before: the tokens it is billed for, and the time it takes."""
+"""Estimators of the billed tokens and of the latency of a request, from earlier responses."""
 
 import math
 from typing import Final
 
 
 class TokenEstimator:
-    """How many tokens the server bills for each one estimated, learnt from `usage`.
+    """The ratio of billed to estimated tokens, learnt from `usage`.
 
-    It plans with the mean of the last answers, weighted by size, plus twice the mean error: planning with the mean
-    alone is throttled half of the time at the limit.
+    It plans with the mean of the last responses, weighted by size, plus twice the mean error: planning with the mean
+    alone would be throttled half of the time at the limit.
     """
 
     __slots__ = ("_billed", "_error", "_estimated")
@@ -17,7 +17,7 @@ class TokenEstimator:
         self._estimated = self._billed = self._error = 0.0
 
     def observe(self, estimated: int, billed: int) -> None:
-        """Learn from an answer."""
+        """Learn from a response."""
         expected = estimated * self._billed / self._estimated if self._estimated else billed
         self._estimated = self._estimated * _DECAY + estimated
         self._billed = self._billed * _DECAY + billed
@@ -31,26 +31,26 @@ class TokenEstimator:
 
 
 _DECAY: Final = 0.9
-"""The weight of the past at each answer: about the last ten count."""
+"""The weight of the past at each response: about the last ten count."""
 
 
 class LatencyEstimator:
-    """Smoothed latency and its variation, as TCP estimates round trips (RFC 6298: SRTT and RTTVAR)."""
+    """The smoothed latency and its variation, as TCP estimates the round-trip time (RFC 6298: SRTT and RTTVAR)."""
 
     __slots__ = ("_deviation", "mean")
 
     def __init__(self) -> None:
         self.mean: float = 0.0
-        """Smoothed seconds of an answer; 0 before the first."""
+        """The smoothed latency in seconds; 0 before the first response."""
         self._deviation = 0.0
 
     @property
     def upper_bound(self) -> float:
-        """Seconds that an answer is unlikely to exceed: the mean and four mean deviations; 0 before the first."""
+        """The latency that is unlikely to be exceeded: the mean plus four mean deviations; 0 without samples."""
         return self.mean + 4 * self._deviation
 
     def observe(self, seconds: float) -> None:
-        """Learn from an answer."""
+        """Learn from a response."""
         if not self.mean:
             self.mean, self._deviation = seconds, seconds / 2
         else:
@@ -58,10 +58,10 @@ class LatencyEstimator:
             self.mean += (seconds - self.mean) / 8
 
     def observe_timeout(self, seconds: float) -> None:
-        """Learn from a request without an answer after `seconds`, if an answer was to be expected by then.
+        """Learn from a request without a response after `seconds`, if a response was due by then.
 
-        Nobody knows how long the answer would have taken. Twice as long is the guess, as in exponential backoff:
-        otherwise a server that becomes slower than every deadline would never be noticed.
+        The actual latency is unknown; the estimate doubles the time, as exponential backoff does. Otherwise the
+        estimator would never notice a server that becomes slower than every deadline.
         """
         if seconds >= self.upper_bound:
             self.observe(2 * seconds)

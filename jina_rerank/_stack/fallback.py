@@ -1,4 +1,4 @@
-"""What comes back when no ranking can be had."""
+"""The fallback for an outage: the documents in the order given."""
 
 import logging
 from typing import Final
@@ -11,52 +11,52 @@ from .call_context import CallContext
 
 _logger = logging.getLogger("jina_rerank")
 
-_OUTAGE: Final = (APIConnectionError, DeadlineExceededError, RateLimitError, ServerError)
-"""Trouble on the way or at the server. What else fails is the caller's own to mend, or would hide a mistake."""
+_OUTAGE_ERRORS: Final = (APIConnectionError, DeadlineExceededError, RateLimitError, ServerError)
+"""Failures of the network or the server. Other errors are mistakes of the caller, which a fallback would hide."""
 
 
 class OutageLog:
-    """A time without rankings, of a client and its clones: from the first fallback to the next ranking."""
+    """The log of the outages of a client and its clones, each from the first fallback to the next ranking."""
 
     __slots__ = ("_fallbacks",)
 
     def __init__(self) -> None:
         self._fallbacks = 0
 
-    def goes_on(self, error: RerankError) -> None:
-        """Counts a fallback, and tells of the first."""
+    def count_fallback(self, error: RerankError) -> None:
+        """Count a fallback; log the first of an outage."""
         self._fallbacks += 1
         if self._fallbacks == 1:
-            _logger.warning("no rankings for now; documents come back in the order given: %s", _reason(error))
+            _logger.warning("rerank unavailable; returning the original order: %s", _reason(error))
 
-    def ends(self) -> None:
-        """Tells that there are rankings again, if there were none."""
+    def end(self) -> None:
+        """Log the end of an outage, if there was one."""
         if self._fallbacks:
-            _logger.info("rankings again; calls answered in the order given: %d", self._fallbacks)
+            _logger.info("rerank available again; calls that returned the original order: %d", self._fallbacks)
             self._fallbacks = 0
 
 
-def with_fallback(send: Send, fallback: Fallback | None, incident: OutageLog) -> Send:
-    """Turns an outage into a ranking without rows, with its cause: the response keeps the order given."""
+def with_fallback(send: Send, fallback: Fallback | None, outages: OutageLog) -> Send:
+    """Return a ranking without rows, with its cause, in an outage: the response keeps the order given."""
     if fallback is None:
         return send
 
     async def send_or_fall_back(request: WireRequest, context: CallContext) -> Ranking:
         try:
             ranking = await send(request, context)
-        except _OUTAGE as error:
+        except _OUTAGE_ERRORS as error:
             error.attempts = context.attempts
-            incident.goes_on(error)
-            # Without the traceback, whose frames would keep the request for as long as the response is kept.
+            outages.count_fallback(error)
+            # Without the traceback, whose frames would keep the request alive as long as the response.
             return Ranking([], [], calls=0, cause=error.with_traceback(None))
-        incident.ends()
+        outages.end()
         return ranking
 
     return send_or_fall_back
 
 
 def _reason(error: RerankError) -> str:
-    """What happened, in words that quote no server: it may repeat documents."""
+    """Return the reason without the server's text, which may quote documents."""
     name = type(error).__name__
     if isinstance(error, APIConnectionError):
         return f"{name}: {error.message}"

@@ -1,4 +1,4 @@
-"""A second copy of a request that is slow, and the first answer of the two."""
+"""Hedging: a second copy of a slow request, and the first response of the two (Dean and Barroso, The Tail at Scale)."""
 
 from typing import Final
 
@@ -10,36 +10,36 @@ from . import Send
 from .call_context import CallContext
 from .concurrently import run_until
 
-_HEDGE: Final = 20
-"""What a hedge takes from the allowance; a request gives 1, so that hedges add 5 % of requests."""
-_MOST: Final = 5 * _HEDGE
-"""The most that quiet times save up: an outage begins with no more than 5 hedges in a row."""
+_HEDGE_COST: Final = 20
+"""The cost of a hedge in tokens; a request earns 1, so hedges add at most 5 % to the requests."""
+_MAX_HEDGE_TOKENS: Final = 5 * _HEDGE_COST
+"""The capacity of the budget: an outage starts with no more than 5 hedges in a row."""
 
 
 class HedgeBudget:
-    """The hedges that a client and its clones may still send. In integers: twenty twentieths are one."""
+    """The hedge budget of a client and its clones: a token bucket. Integers avoid float drift."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_tokens",)
 
     def __init__(self) -> None:
-        self._left = _HEDGE
+        self._tokens = _HEDGE_COST
 
     def earn(self) -> None:
-        """Counts a request. Two threads that do so at once may count one: then there is a hedge less."""
-        self._left = min(_MOST, self._left + 1)
+        """Add a token for a request. A race between two threads may lose one, which is harmless."""
+        self._tokens = min(_MAX_HEDGE_TOKENS, self._tokens + 1)
 
     def take(self) -> bool:
-        """Whether a hedge may be sent; if so, it is paid for."""
-        if self._left < _HEDGE:
+        """Take the cost of a hedge from the budget; return False if the budget is too low."""
+        if self._tokens < _HEDGE_COST:
             return False
-        self._left -= _HEDGE
+        self._tokens -= _HEDGE_COST
         return True
 
 
-def with_hedge(send: Send, seconds: float | None, allowance: HedgeBudget) -> Send:
-    """Sends a copy of a request that has no answer after `seconds`; the loser is cancelled.
+def with_hedge(send: Send, seconds: float | None, budget: HedgeBudget) -> Send:
+    """Send a copy of a request that has no response after `seconds`, and cancel the slower one.
 
-    A copy that fails leaves it to the other. If both fail, the first copy's error is raised.
+    If one copy fails, the other continues. If both fail, the error of the first is raised.
     """
     if seconds is None:
         return send
@@ -54,14 +54,14 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeBudget) -> Sen
 
         async def hedge() -> Ranking:
             await _until_old(request, context, seconds)
-            if not allowance.take():
+            if not budget.take():
                 await anyio.sleep_forever()
             return await send_copy()
 
         def is_enough(outcome: Ranking | BaseException, count: int) -> bool:
             return _is_final(outcome) or count == sent
 
-        allowance.earn()
+        budget.earn()
         context.watch(request)
         outcomes = await run_until(is_enough, send_copy, hedge)
         outcome = next(filter(_is_final, outcomes.values()), None) or outcomes[0]
@@ -73,7 +73,7 @@ def with_hedge(send: Send, seconds: float | None, allowance: HedgeBudget) -> Sen
 
 
 async def _until_old(request: WireRequest, context: CallContext, seconds: float) -> None:
-    """Waits until it is `seconds` since the request was sent: to wait for its turn is not the server's slowness."""
+    """Wait until `seconds` after the request was sent; its time in the rate limiter's queue does not count."""
     wait = seconds
     while wait > 0:
         await anyio.sleep(wait)
@@ -82,5 +82,5 @@ async def _until_old(request: WireRequest, context: CallContext, seconds: float)
 
 
 def _is_final(outcome: Ranking | BaseException) -> bool:
-    """Whether the other copy need not be waited for: an answer, or trouble that is not of this request."""
+    """Return whether the other copy can be cancelled: for a ranking, or an error other than a RerankError."""
     return not isinstance(outcome, RerankError)

@@ -1,4 +1,4 @@
-"""One HTTP attempt: a request out, its answer in, and every foreign exception brought back to ours."""
+"""One HTTP attempt: it sends a request, reads the response, and translates foreign exceptions to RerankErrors."""
 
 import os
 import re
@@ -34,15 +34,15 @@ from .raw_response import RawResponse
 from .routes import checked_url
 
 MAX_REQUEST_BYTES: Final = 64 * 2**20
-"""The largest body sent. No server documents its limit; what is above this is a mistake rather than a list."""
+"""The largest request body. Servers do not document their limits; a larger list is probably a mistake."""
 
-# A request without this would get the time limits of the caller's own client; ours are cancel scopes.
+# Without this a request would get the timeouts of the caller's own client; ours are cancel scopes.
 _NO_TIMEOUTS: Final = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
 
 _MAY_BE_SECRET: Final = re.compile("auth|cookie|key|secret|token")
-"""The names of headers whose values no message shows."""
+"""The pattern of names of headers whose values may be secrets."""
 
-_FOREIGN: Final = (
+_FOREIGN_ERRORS: Final = (
     httpx.HTTPError,
     httpx.StreamError,
     ssl.SSLError,
@@ -50,17 +50,17 @@ _FOREIGN: Final = (
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.EndOfStream,
-    UnicodeError,  # of a host name that DNS cannot hold
+    UnicodeError,  # for a host name that is invalid in DNS
 )
 
 _HTTP_LIBRARIES: Final = frozenset(("aiohttp", "httpcore"))
-"""Their frames hold the bytes that are sent, the key among them, in local variables. Hooks do not run below them."""
+"""Libraries whose frames hold the sent bytes, including the key, in local variables. They do not call hooks."""
 
 INTERPRETER_EXITS: Final = "the interpreter exits, and the call cannot be carried out any more"
 
 
 class SecretHeaders:
-    """The headers of every request, prepared once. The key among them is kept out of every repr."""
+    """The headers of every request, prepared once. The repr hides the key."""
 
     __slots__ = ("httpx", "keyless", "redactor")
 
@@ -69,16 +69,16 @@ class SecretHeaders:
         if endpoint.api_key is not None:
             self.httpx["authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
         self.keyless: str | None = None if "authorization" in self.httpx else endpoint.keyless
-        """Why no key is sent, and how to send one; None if one is sent, under whatever name."""
+        """Why no key is sent, and how to send one; None if an Authorization header is sent."""
         self.redactor: Redactor = Redactor(value for name, value in self.httpx.items() if _MAY_BE_SECRET.search(name))
-        """Takes the key, and what else is secret here, out of what a server says."""
+        """The redactor of the key and other secret headers in responses."""
 
     def __repr__(self) -> str:
         return "SecretHeaders(...)"
 
 
 def http_attempt(connections: Connections[Transport], endpoint: Endpoint, headers: SecretHeaders) -> Send:
-    """Sends a request once."""
+    """Return a Send that makes one HTTP attempt."""
     url = checked_url(endpoint.url)
 
     async def send_once(request: WireRequest, context: CallContext) -> Ranking:
@@ -90,26 +90,26 @@ def http_attempt(connections: Connections[Transport], endpoint: Endpoint, header
         transport = connections.here().transport
         context.attempt_started(request, anyio.current_time())
         outcome: Ranking | RerankError
-        handled = sys.exception()  # what the caller handles, of which every error here is told to be a consequence
+        handled = sys.exception()  # the caller may be handling an exception, which becomes the context of errors here
         try:
             outcome = _interpret(await transport.exchange(_post(url, headers, body)), request, endpoint, headers)
         except ResponseFormatError as error:
             error.url = endpoint.url
-            # Without the frames that hold the answer, which may quote anything: tracebacks may show their locals.
+            # Without the frames that hold the response, which may quote secrets: tracebacks may show locals.
             error.__context__ = None
             outcome = error.with_traceback(None)
         except Exception as error:
-            if not isinstance(error, _FOREIGN) and not _comes_of_http(error):
-                raise  # of a hook
-            outcome = translate(error, endpoint.url, sent=len(body), handled=handled)
+            if not isinstance(error, _FOREIGN_ERRORS) and not _is_from_http_library(error):
+                raise  # from a hook
+            outcome = translate(error, endpoint.url, bytes_sent=len(body), handled=handled)
         except BaseException as error:
-            # A cancellation, in general: the caller gets it as it is, without the frames that hold the key.
+            # Usually a cancellation: it is raised unchanged, but without the frames that hold the key.
             for each in _chain(error, handled):
                 each.__traceback__ = None
             raise
         if isinstance(outcome, RerankError):
             headers.redactor.error(outcome)
-            # Raised out here, so that no context of it holds the HTTP request, and with that the key.
+            # Raised outside the `except` blocks, so that its context does not hold the HTTP request with the key.
             raise outcome
         _redact(outcome, headers.redactor)
         if outcome.usage is not None:
@@ -126,7 +126,7 @@ def _post(url: httpx.URL, headers: SecretHeaders, body: bytes) -> httpx.Request:
 
 
 class OneChunk(httpx.AsyncByteStream):
-    """A body in one piece. Unlike httpx's own it is no async generator: trio minds those that a failure leaves open."""
+    """A body in one chunk. Unlike httpx's it is not an async generator: trio warns of those left open by a failure."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -149,11 +149,11 @@ class _Once:
 
 
 def _redact(ranking: Ranking, redactor: Redactor) -> None:
-    """Take secrets out of what a response shows of a server's words."""
-    words = [ranking.model, ranking.headers, ranking.extra]
-    shown = redactor.json(words)
-    if shown is not words:
-        ranking.model, ranking.headers, ranking.extra = shown if is_array(shown) else (None, {}, {})
+    """Redact secrets in the attributes of a ranking that hold a server's text."""
+    texts = [ranking.model, ranking.headers, ranking.extra]
+    redacted = redactor.json(texts)
+    if redacted is not texts:
+        ranking.model, ranking.headers, ranking.extra = redacted if is_array(redacted) else (None, {}, {})
 
 
 def _interpret(
@@ -178,29 +178,29 @@ def _interpret(
 
 
 def translate(
-    error: BaseException, url: str, *, sent: int = 0, handled: BaseException | None = None
+    error: BaseException, url: str, *, bytes_sent: int = 0, handled: BaseException | None = None
 ) -> APIConnectionError | ClientClosedError:
-    """Our error for one of httpx, anyio, ssl, the operating system, or whatever forbids connections.
+    """Return the RerankError for an exception of httpx, anyio, ssl, the operating system, or a socket blocker.
 
-    Messages come from a short list or from the operating system: those of the HTTP library may quote headers.
+    Messages come from a short list or the operating system, because those of the HTTP library may quote headers.
     """
     causes = [cause for cause in _chain(error, handled) if not isinstance(cause, BaseExceptionGroup)]
     if isinstance(causes[0], RuntimeError) and not threading.main_thread().is_alive():
-        return ClientClosedError(INTERPRETER_EXITS, url=url)  # no thread is started any more, to look up a host
-    wrong_way = _wrong_way(causes)
-    if wrong_way is not None:
-        return APIConnectionError(wrong_way, url=url, should_retry=False)
+        return ClientClosedError(INTERPRETER_EXITS, url=url)  # no thread can be started to resolve a host
+    permanent = _permanent_failure(causes)
+    if permanent is not None:
+        return APIConnectionError(permanent, url=url, should_retry=False)
     if isinstance(error, httpx.TimeoutException):
         return APITimeoutError("the HTTP client's own time limit passed", url=url)
     system = [reason for cause in causes if (reason := _system_reason(cause))]
-    what = _WHERE.get(type(error), "the connection failed")
+    what = _FAILURES.get(type(error), "the connection failed")
     message = f"{what}: {system[0] if system else _brief(causes[0]) or 'it was closed'}"
-    if sent >= LARGE_REQUEST_BYTES and not isinstance(error, httpx.ConnectError):
-        message += f"; a request of {sent:,} bytes may be too large for the server"
+    if bytes_sent >= LARGE_REQUEST_BYTES and not isinstance(error, httpx.ConnectError):
+        message += f"; a request of {bytes_sent:,} bytes may be too large for the server"
     return APIConnectionError(message, url=url)
 
 
-_WHERE: Final[Mapping[type[BaseException], str]] = {
+_FAILURES: Final[Mapping[type[BaseException], str]] = {
     httpx.ConnectError: "no connection",
     httpx.ReadError: "the connection broke while the answer was awaited",
     httpx.WriteError: "the connection broke while the request was sent",
@@ -208,7 +208,7 @@ _WHERE: Final[Mapping[type[BaseException], str]] = {
 }
 
 
-_WRONG_WAYS: Final[Mapping[type[BaseException], str]] = {
+_PERMANENT_FAILURES: Final[Mapping[type[BaseException], str]] = {
     UnicodeError: "the host was not found: it is no name of a host",
     httpx.ProxyError: "the proxy refused: {}",
     httpx.UnsupportedProtocol: "the request could not be written as HTTP/1.1",
@@ -216,27 +216,27 @@ _WRONG_WAYS: Final[Mapping[type[BaseException], str]] = {
 }
 
 
-def _wrong_way(causes: list[BaseException]) -> str | None:
-    """What stays wrong however often it is tried; None for trouble that may pass."""
+def _permanent_failure(causes: list[BaseException]) -> str | None:
+    """Return the message of a failure that retries cannot resolve; None for one that may be transient."""
     error = causes[0]
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the server's TLS certificate is not valid: {cause.verify_message}"
-        # EAI_AGAIN is the resolver's own trouble; any other answer is that there is no such host.
+        # EAI_AGAIN is a failure of the resolver itself; the other codes mean that the host does not exist.
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
             return f"the host was not found: {cause.strerror}"
-    for kind, what in _WRONG_WAYS.items():
+    for kind, what in _PERMANENT_FAILURES.items():
         if isinstance(error, kind):
             return what.format(_brief(error) or "it was closed")
-    if not isinstance(error, _FOREIGN):  # such as pytest-socket's
+    if not isinstance(error, _FOREIGN_ERRORS):  # such as pytest-socket's
         return ": ".join(filter(None, ("the connection failed", type(error).__name__, _brief(error))))
     return None
 
 
 def _system_reason(error: BaseException) -> str | None:
-    """Return the operating system's words, also where an event loop puts its own in their place.
+    """Return the operating system's message, even if the event loop has replaced it.
 
-    asyncio says "Connect call failed ('127.0.0.1', 9)", and several of these in one text for several addresses.
+    asyncio's is "Connect call failed ('127.0.0.1', 9)", repeated in one text for several addresses.
     """
     if not isinstance(error, OSError):
         return None
@@ -246,12 +246,12 @@ def _system_reason(error: BaseException) -> str | None:
 
 
 def _brief(error: BaseException) -> str:
-    # What follows a colon is quoted from the other side, which may echo the key.
+    # The text after a colon is quoted from the peer, which may echo the key.
     return str(error).partition(":")[0][:100]
 
 
-def _comes_of_http(error: BaseException) -> bool:
-    """Whether it has passed through an HTTP library: what hooks raise has not."""
+def _is_from_http_library(error: BaseException) -> bool:
+    """Return whether an exception passed through an HTTP library; one raised by a hook did not."""
     return any(
         frame.f_globals.get("__name__", "").partition(".")[0] in _HTTP_LIBRARIES
         for frame, _ in walk_tb(error.__traceback__)
@@ -259,7 +259,7 @@ def _comes_of_http(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException, end: BaseException | None) -> Iterator[BaseException]:
-    """An error, and all that it is told to come of, up to `end`."""
+    """Yield an error and its causes and contexts, up to `end`."""
     seen = {id(end)}
     left: list[BaseException | None] = [error]
     while left:
@@ -269,6 +269,6 @@ def _chain(error: BaseException, end: BaseException | None) -> Iterator[BaseExce
         seen.add(id(each))
         yield each
         left += (each.__context__, each.__cause__)
-        # Happy eyeballs: one failure for each address that was tried.
+        # Happy Eyeballs (RFC 8305): one failure for each address tried.
         parts: tuple[BaseException, ...] = getattr(each, "exceptions", ())
         left += reversed(parts)

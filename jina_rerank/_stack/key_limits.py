@@ -24,34 +24,34 @@ _logger = logging.getLogger("jina_rerank")
 _limits: Final[WeakValueDictionary[tuple[int, EventLoopToken, str, SecretStr | None], "KeyLimits"]] = (
     WeakValueDictionary()
 )
-"""By process, event loop, origin and key. The clients that use them hold them, until their loop ends."""
+"""The limits by process, event loop, origin and key. Their clients keep them alive until the event loop ends."""
 
 
 class KeyLimits:
-    """A rate limiter, and the store that it shares with other processes, if there is one."""
+    """The rate limiter of a key, and the store that other processes share, if there is one."""
 
-    __slots__ = ("__weakref__", "_level_before", "_told_of_waits", "clients", "limiter", "store")
+    __slots__ = ("__weakref__", "_has_logged_wait", "_level_before", "clients", "limiter", "store")
 
     def __init__(self, limiter: RateLimiter) -> None:
         self.limiter: RateLimiter = limiter
         self.store: LimitStore | None = None
         self.clients: int = 0
-        """How many share it. Without any it is forgotten, even if an error's traceback still holds it."""
-        self._told_of_waits = False
+        """The number of clients that share it. Without clients it is replaced, even if a traceback keeps it alive."""
+        self._has_logged_wait = False
         self._level_before = 0.0
 
     async def leave(self) -> None:
-        """Forget one client; close the store with the last."""
+        """Remove one client; close the store after the last."""
         self.clients -= 1
         if not self.clients and self.store is not None:
             await self.store.aclose()
 
     async def reserve(self, store: LimitStore, waiter: Waiter) -> Permit | float | None:
-        """Reserve in the store what the limiter has let through.
+        """Reserve in the store a request that the limiter has admitted.
 
         Returns:
             The permit; or the seconds until there may be room, if that is after the waiter's deadline; or None if the
-            store does not answer and this process's share is used up, so that the waiter must wait in the queue again.
+            store does not respond and this process's share is exhausted, so that the waiter must queue again.
         """
         permit = await store.acquire(self.limiter.planned(waiter), waiter.deadline)
         self.limiter.share(store.share)
@@ -61,16 +61,16 @@ class KeyLimits:
         return permit
 
     def throttled(self, waiter: Waiter, permit: Permit | None, now: float, error: RateLimitError) -> bool:
-        """Learn from a 429; return whether the limits now make everybody wait, and not the call alone."""
+        """Learn from a 429; return whether the limits now delay all calls, and not just this one."""
         before = self.limiter.concurrency.value
         if self.store is not None and permit is not None:
             kind, limit = parse_rate_limit(error)
             remaining = permit.tokens if kind == "tokens" else 0
             self.store.learn(kind, limit, remaining=remaining, pause=error.retry_after or 0.0)
             self.store.release(permit, counted=False)
-        # A permit of its own shows that the store did not answer: then the limiter learns what it otherwise would not.
+        # With a local permit the store did not respond, so the limiter itself must learn the limit.
         is_shared = permit is not None and not permit.local
-        everybody = self.limiter.throttled(waiter, now, error, is_shared=is_shared)
+        delays_all = self.limiter.throttled(waiter, now, error, is_shared=is_shared)
         after = self.limiter.concurrency.value
         if after < before:
             self._level_before = max(self._level_before, before)
@@ -81,34 +81,34 @@ class KeyLimits:
             _logger.debug(
                 "throttled (%s); in flight allowed: %.3g (%.3g before); pause: %.3g s", named, after, before, pause
             )
-        return everybody
+        return delays_all
 
     def end(self, waiter: Waiter, permit: Permit | None, now: float, tokens: int | None) -> None:
-        """End what is not ended: a request without an answer, and its reservation in the store."""
+        """End a request without a response in the limiter, and release its reservation in the store."""
         if waiter.state == "sent":
             self.limiter.failed(waiter, now)
         if permit is not None and self.store is not None and not permit.released:
             self.store.release(permit, tokens=tokens)
 
     def answered(self) -> None:
-        """Log that as many requests may be in flight as before the server refused some, once they may."""
+        """Log once that the level has recovered from a decrease."""
         if self._level_before and self.limiter.concurrency.value >= self._level_before:
             _logger.debug("recovered; in flight allowed: %.3g", self.limiter.concurrency.value)
             self._level_before = 0.0
 
-    def tell_of_wait(self, seconds: float) -> None:
-        """Log once that calls begin to wait for long; again after all that waited have gone."""
-        if seconds > _LONG_WAIT_SECONDS and not self._told_of_waits:
-            self._told_of_waits = True
+    def log_wait(self, seconds: float) -> None:
+        """Log a long wait, once until the queue is empty."""
+        if seconds > _LONG_WAIT_SECONDS and not self._has_logged_wait:
+            self._has_logged_wait = True
             _logger.info("calls wait for the rate limits of their key: %.0f s or more", seconds)
 
-    def wait_is_over(self) -> None:
-        """Note that a call waits no longer."""
+    def wait_ended(self) -> None:
+        """Record the end of a wait."""
         if not self.limiter.waiting:
-            self._told_of_waits = False
+            self._has_logged_wait = False
 
     def status(self, now: float) -> RateLimitStatus:
-        """Return what is allowed and used now."""
+        """Return a snapshot of the limits and their use."""
         limiter, foreign = self.limiter, None if self.store is None else self.store.foreign
         windows = [
             LimitUse(
@@ -135,13 +135,13 @@ class KeyLimits:
 
 
 def key_limits(endpoint: Endpoint, shared: SharedLimits | None, stated: RateLimit | None) -> KeyLimits:
-    """Return the limits of an endpoint's key on the running event loop, with one client more."""
+    """Return the limits of an endpoint's key on the running event loop, and register one more client."""
     parts = urlsplit(endpoint.url)
     origin = f"{parts.scheme}://{parts.netloc.lower()}"
     place = (os.getpid(), current_token(), origin, endpoint.api_key)
     found = _limits.get(place)
     if found is None or not found.clients:
-        # Where limits are shared there are limits: the server is no machine of one's own to be opened wide.
+        # A caller who shares limits has limits, so the fast slow start of a self-hosted server does not apply.
         is_careful = endpoint.hosted or shared is not None
         doubling = HOSTED_DOUBLING_SECONDS if is_careful else OWN_DOUBLING_SECONDS
         found = _limits[place] = KeyLimits(RateLimiter(doubling))

@@ -1,8 +1,8 @@
 """Lanes: the client's own connections to one server, on one event loop.
 
-httpx's pool costs O(n) work for each of n requests in flight, and loses slots for good when a request is cancelled
-while it waits for one (encode/httpcore#1093). A lane is a transport of httpx over a single connection, and nothing
-shared: taking one is O(1), and a lane whose request failed or was cancelled is closed and forgotten.
+httpx's connection pool does O(n) work for each of n requests in flight, and permanently loses slots when a request is
+cancelled while it waits for one (encode/httpcore#1093). A lane is an httpx transport over a single connection, without
+shared state: taking one from the pool is O(1), and a lane whose request fails or is cancelled is closed and dropped.
 """
 
 import ssl
@@ -22,39 +22,39 @@ from .sockets import Sockets
 from .timers import call_later
 
 MAX_IDLE_LANES: Final = 100
-"""Idle connections kept, as many as httpx's default pool has in all."""
+"""The most idle connections: the size of httpx's default pool."""
 
 _UNUSED_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""httpx wants one in any case, and would load the certificates that nothing will read."""
+"""A placeholder for httpx, which would otherwise load certificates that are never used."""
 
 _Connection = httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool
 
 
 class Lane(httpx.AsyncHTTPTransport):
-    """A transport with one connection. What httpx calls sees, such as respx and instrumentation, sees it as any."""
+    """An httpx transport with one connection, visible to tools that patch httpx, such as respx and instrumentation."""
 
     def __init__(self, connection: _Connection) -> None:
         super().__init__(verify=_UNUSED_TLS)
-        # One connection of httpcore has the same two methods as a pool, and none of its queues.
+        # A connection of httpcore has the two methods of a pool that httpx calls, without its queue.
         self._pool = cast(Any, connection)
         self._connection = connection
 
     @property
     def has_surplus(self) -> bool:
-        """Whether bytes have been read behind an answer, which would be taken for the next one."""
+        """Whether bytes were read beyond the response, which would be parsed as the next response."""
         if isinstance(self._connection, httpcore.AsyncHTTPConnection):
             return bool(_surplus(self._connection))
         return any(map(_surplus, self._connection.connections))
 
     def is_reusable(self) -> bool:
-        """Whether it can carry another request: neither side has closed it, and nothing has come since the answer."""
+        """Return whether it can carry another request: it is open, and nothing has arrived since the last response."""
         if isinstance(self._connection, httpcore.AsyncHTTPConnection):
             return self._connection.is_idle() and not self._connection.has_expired()
-        return True  # the pool of a proxy looks after that itself
+        return True  # a proxy's pool checks its connection itself
 
 
 def _surplus(connection: object) -> bytes:
-    """What has been read behind the last answer: httpcore keeps it for the next one."""
+    """Return the bytes read beyond the last response, which httpcore keeps for the next one."""
     while connection is not None:
         h11_state = getattr(connection, "_h11_state", None)
         if h11_state is not None:
@@ -65,16 +65,16 @@ def _surplus(connection: object) -> bytes:
 
 
 class Lanes:
-    """Free connections, the last used first: the one least likely to have been closed by the server."""
+    """A connection pool of lanes. The last used one is first, since the server is least likely to have closed it."""
 
     def __init__(self, open_lane: Callable[[], Lane]) -> None:
         self._open_lane = open_lane
-        self._free: deque[tuple[float, Lane]] = deque()
-        self._call_off_sweep: Callable[[], None] | None = None
+        self._idle: deque[tuple[float, Lane]] = deque()
+        self._cancel_sweep: Callable[[], None] | None = None
         self._closed = False
 
     async def exchange(self, request: httpx.Request, /) -> RawResponse:
-        """Sends on a free lane, or on a new one."""
+        """Send a request on an idle lane, or on a new one; return the response."""
         lane = await self._take()
         try:
             answer = await read_response(await lane.handle_async_request(request))
@@ -86,35 +86,35 @@ class Lanes:
 
     async def aclose(self) -> None:
         self._closed = True
-        if self._call_off_sweep is not None:
-            self._call_off_sweep()
-        while self._free:
-            await _close(self._free.pop()[1])
+        if self._cancel_sweep is not None:
+            self._cancel_sweep()
+        while self._idle:
+            await _close(self._idle.pop()[1])
 
     async def _take(self) -> Lane:
-        while self._free:
-            since, lane = self._free.pop()
+        while self._idle:
+            since, lane = self._idle.pop()
             if time.monotonic() - since < KEEPALIVE_SECONDS and lane.is_reusable():
                 return lane
             await _close(lane)
         return self._open_lane()
 
     async def _give_back(self, lane: Lane) -> None:
-        if self._closed or len(self._free) >= MAX_IDLE_LANES or lane.has_surplus:
+        if self._closed or len(self._idle) >= MAX_IDLE_LANES or lane.has_surplus:
             await _close(lane)
             return
-        self._free.append((time.monotonic(), lane))
-        if self._call_off_sweep is None:
-            self._call_off_sweep = call_later(KEEPALIVE_SECONDS, self._sweep)
+        self._idle.append((time.monotonic(), lane))
+        if self._cancel_sweep is None:
+            self._cancel_sweep = call_later(KEEPALIVE_SECONDS, self._sweep)
 
     async def _sweep(self) -> None:
-        """Closes what nobody has used for a while, so that a quiet client holds no sockets."""
+        """Close lanes that have been idle for the keep-alive time, so that an idle client holds no sockets."""
         now = time.monotonic()
-        while self._free and now - self._free[0][0] >= KEEPALIVE_SECONDS:
-            await _close(self._free.popleft()[1])
-        self._call_off_sweep = None
-        if self._free:
-            self._call_off_sweep = call_later(self._free[0][0] + KEEPALIVE_SECONDS - now, self._sweep)
+        while self._idle and now - self._idle[0][0] >= KEEPALIVE_SECONDS:
+            await _close(self._idle.popleft()[1])
+        self._cancel_sweep = None
+        if self._idle:
+            self._cancel_sweep = call_later(self._idle[0][0] + KEEPALIVE_SECONDS - now, self._sweep)
 
 
 async def _close(lane: Lane) -> None:
@@ -123,7 +123,7 @@ async def _close(lane: Lane) -> None:
 
 
 def lane_opener(url: str, route: Route) -> Callable[[], Lane]:
-    """A function that opens a lane to the server of `url`."""
+    """Return a function that opens a lane to the server of `url`."""
     origin = _httpcore_url(checked_url(url)).origin
     sockets = Sockets(to_proxy=route.proxy is not None)
 

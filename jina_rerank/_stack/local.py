@@ -1,4 +1,4 @@
-"""Ranking in this process: a scorer where HTTP clients have an attempt, under the same mechanisms."""
+"""Ranking in this process: a scorer in the place of the HTTP attempt, with the same mechanisms around it."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,16 +22,16 @@ from .connections import Connections
 
 
 def local_scorer(scorer: str | Scorer | ScoreFunction) -> Scorer:
-    """Return the scorer that an argument names, is, or becomes.
+    """Return the scorer for a name, a function or a Scorer.
 
     Raises:
-        ConfigurationError: There is none of this name, it is no scorer, or its extra is not installed.
+        ConfigurationError: The name is unknown, the object is not a scorer, or the extra is not installed.
     """
     if scorer == "lexical":
         return LexicalScorer()
     if scorer == "minilm":
         try:
-            from ..emulator.minilm import MiniLMScorer  # noqa: PLC0415  # of the extra [minilm]
+            from ..emulator.minilm import MiniLMScorer  # noqa: PLC0415  # from the extra [minilm]
         except ImportError as error:
             missing = error.__cause__ or error
             raise ConfigurationError(
@@ -48,18 +48,18 @@ def local_scorer(scorer: str | Scorer | ScoreFunction) -> Scorer:
 
 
 def default_scoring(scorer: Scorer) -> Scoring | None:
-    """Return how a scorer scores unless the caller says otherwise: of a function nobody knows."""
+    """Return the default `scoring` of a scorer; None for a function, since it is unknown."""
     return None if isinstance(scorer, FunctionScorer) else "pointwise"
 
 
 def local_endpoint(scorer: Scorer) -> Endpoint:
-    """Return what stands for a server in the repr of a client, and in errors."""
+    """Return the endpoint that the repr of a local client, and its errors, show."""
     return Endpoint(f"local://{quote(scorer.name, safe='')}", None, hosted=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What a scorer reads of a request."""
+    """The fields of a request that a scorer reads."""
 
     query: str
     documents: Sequence[str]
@@ -70,13 +70,13 @@ class Texts:
 
 
 class LocalTransport:
-    """Scores texts."""
+    """A transport that scores texts in this process."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
 
     async def exchange(self, texts: Texts, /) -> Ranking:
-        """Return the ranking.
+        """Score the texts, and return the ranking.
 
         Raises:
             RerankError: The scorer raised an exception, or did not return one finite number for each document.
@@ -99,7 +99,7 @@ class LocalTransport:
         return Ranking(indices, scores, vectors, model=scorer.name, usage=Usage(total_tokens=tokens))
 
     async def aclose(self) -> None:
-        """Do nothing: there is no connection to close."""
+        """Do nothing, since there are no connections."""
 
     def _prepared(self, texts: Texts) -> tuple[Scorer, Sequence[str]]:
         documents, length = texts.documents, texts.max_doc_length
@@ -121,7 +121,7 @@ def _best_first(name: str, given: Iterable[float], documents: int) -> tuple[list
 
 
 def local_attempt(connections: Connections[LocalTransport], *, listwise: bool) -> Send:
-    """Score a request once."""
+    """Return a Send that scores a request once."""
 
     async def score_once(request: WireRequest, context: CallContext) -> Ranking:
         texts = Texts(

@@ -1,4 +1,4 @@
-"""Which request may be sent, and when: decisions alone. It is told the time, wakes waiters, and never waits."""
+"""The rate limiter of one key: which request may be sent, and when. Sans-I/O: callers pass in the time and wait."""
 
 import math
 import random
@@ -12,20 +12,22 @@ from ..limits import RateLimit
 from .adaptive_limit import HOSTED_DOUBLING_SECONDS, MAX_GAP, AdaptiveLimit
 from .estimators import LatencyEstimator, TokenEstimator
 from .rate_limit_errors import Kind, parse_rate_limit
-from .sliding_window import SlidingWindow
+from .sliding_window import SlidingWindow, Use
 from .waiter import Shortage, Waiter
 
 _DEADLINE_MARGIN: Final = 0.9
-"""Seconds by which a request is sent earlier if its call would end otherwise: most of the second for latency."""
+"""Seconds by which a request is sent early if its call would otherwise miss its deadline: most of the extra second of
+the sliding window."""
 _MAX_PAUSE: Final = 3600.0
-_NOTHING: Final[Mapping[Kind, int]] = {}
+"""The longest pause that a Retry-After may cause, in seconds."""
+_NO_REMAINING: Final[Mapping[Kind, int]] = {}
 
 
 class RateLimiter:
-    """The limits of one key, and its queue: first come, first served, whatever the size.
+    """The limits of one key, and its queue, which is FIFO whatever the size of the requests.
 
-    In an overload with deadlines that rule alone serves next to nobody: the request that has waited longest has the
-    least time left for its answer. So a request with less time left than an answer takes gives way to the others.
+    A strict FIFO queue would serve almost no request in an overload with deadlines, because the request that has waited
+    longest has the least time left. So a request with less time left than the latency of a response yields its place.
     """
 
     __slots__ = (
@@ -56,10 +58,9 @@ class RateLimiter:
         self._jitter = jitter
 
     def configure(self, limit: RateLimit | None, max_concurrency: int | None, max_delay: float = MAX_GAP) -> None:
-        """Apply what a client states.
+        """Apply configured limits.
 
-        Of the limits of a key the lowest counts; of what clients want, `max_concurrency` in flight and pauses of
-        `max_delay` seconds, the largest.
+        Of several limits of a key the lowest counts; of several clients' `max_concurrency` and `max_delay` the largest.
         """
         self.concurrency.max_gap = min(MAX_GAP, max(self.concurrency.max_gap, max_delay))
         if limit is not None:
@@ -73,7 +74,7 @@ class RateLimiter:
             self.concurrency.open_at(max_concurrency)
 
     def enter(self, waiter: Waiter, now: float) -> bool:
-        """Send a request at once, if nobody waits and there is room."""
+        """Admit a request at once if the queue is empty and there is room; return whether it was admitted."""
         if self._queue:
             return False
         self.concurrency.expire(now)
@@ -83,13 +84,13 @@ class RateLimiter:
         return True
 
     def join(self, waiter: Waiter, now: float) -> None:
-        """Put a request into the queue, at its place."""
+        """Insert a request into the queue."""
         waiter.state = "waiting"
         insort(self._queue, waiter, key=_ORDER)
         self.advance(now)
 
     def advance(self, now: float) -> None:
-        """Send what may be sent, in order. Reject what is first and would wait for too long."""
+        """Admit the requests that may be sent, in order. Reject the first one if it would have to wait too long."""
         self.concurrency.expire(now)
         while self._queue:
             waiter = self._queue[0]
@@ -102,7 +103,7 @@ class RateLimiter:
                 if slot_at > now:
                     grows_at = self.concurrency.increases_at
                     return self._wake_at(waiter, min(slot_at, grows_at) if grows_at > now else slot_at)
-                if self._give_way(waiter, now):
+                if self._yield_place(waiter, now):
                     continue
                 self._send(waiter, now)
             elif self._blocked_until(waiter, now) > min(waiter.deadline, now + waiter.patience):
@@ -118,27 +119,27 @@ class RateLimiter:
 
     @property
     def waiting(self) -> int:
-        """How many wait in the queue."""
+        """The length of the queue."""
         return len(self._queue)
 
     def paused_seconds(self, now: float) -> float:
-        """Return the seconds for which nothing is sent."""
+        """Return the seconds until the end of the pause that a Retry-After has requested."""
         return max(0.0, self._paused_until - now)
 
     def planned(self, waiter: Waiter) -> int:
-        """Return the tokens to plan for a request."""
+        """Return the tokens to reserve for a request."""
         return self._token_estimator.planned(waiter.tokens)
 
     def share(self, share: RateLimit | None) -> None:
-        """Keep to a part of the limits while the store that shares them does not answer; None for all."""
-        part = share or RateLimit()
-        self.concurrency.share = part.concurrency or math.inf
-        self.requests.share = part.requests_per_minute or math.inf
-        self.tokens.share = part.tokens_per_minute or math.inf
+        """Apply this process's share of the limits while the store does not respond; None removes it."""
+        limits = share or RateLimit()
+        self.concurrency.share = limits.concurrency or math.inf
+        self.requests.share = limits.requests_per_minute or math.inf
+        self.tokens.share = limits.tokens_per_minute or math.inf
 
     @property
     def is_over_share(self) -> bool:
-        """Whether more was sent than this process's share allows."""
+        """Whether the use exceeds this process's share."""
         return (
             self.in_flight > self.concurrency.share
             or self.requests.used > self.requests.share
@@ -146,7 +147,7 @@ class RateLimiter:
         )
 
     def withdraw(self, waiter: Waiter, now: float) -> None:
-        """Remove a request that was cancelled before it was sent."""
+        """Remove a request that was cancelled in the queue, or after it was admitted but before it was sent."""
         if waiter.state == "waiting":
             index = bisect_left(self._queue, waiter.order, key=_ORDER)
             while self._queue[index] is not waiter:  # the parts of one call share a place
@@ -159,9 +160,9 @@ class RateLimiter:
             self._leave(waiter, now)
 
     def succeeded(
-        self, waiter: Waiter, now: float, *, tokens: int | None = None, remaining: Mapping[Kind, int] = _NOTHING
+        self, waiter: Waiter, now: float, *, tokens: int | None = None, remaining: Mapping[Kind, int] = _NO_REMAINING
     ) -> None:
-        """Learn from an answer: the tokens billed, and what the server says to be left of a minute."""
+        """Learn from a success: the billed tokens, and what remains of the limits per minute."""
         self._latency.observe(now - waiter.sent_at)
         self.concurrency.latency = self._latency.mean
         difference = 0
@@ -170,25 +171,27 @@ class RateLimiter:
             if waiter.estimated is not None:
                 self._token_estimator.observe(waiter.estimated, tokens)
         self.concurrency.succeeded(waiter.position, waiter.number, now - waiter.sent_at, now)
-        for window, use, amount, more in (
-            (self.requests, waiter.requests_use, 1, 0),
-            (self.tokens, waiter.tokens_use, waiter.tokens_planned + difference, difference),
-        ):
+        kinds: tuple[tuple[Kind, SlidingWindow, Use | None, int, int], ...] = (
+            ("requests", self.requests, waiter.requests_use, 1, 0),
+            ("tokens", self.tokens, waiter.tokens_use, waiter.tokens_planned + difference, difference),
+        )
+        for kind, window, use, amount, more in kinds:
             if use is None:
                 continue
             if more:
                 window.correct(use, more)
             if waiter.probes or window.in_slow_start:
                 window.accepted(amount, waiter.sent_at, now, probe=window in waiter.probes)
-            left = remaining.get("requests" if window is self.requests else "tokens") if remaining else None
-            if left is not None:
-                others = (waiter.position - 1) * amount
-                window.observe_remaining(left, use, now, difference=more, in_flight=others, sent_at=waiter.sent_at)
+            if kind in remaining:
+                in_flight = (waiter.position - 1) * amount
+                window.observe_remaining(
+                    remaining[kind], use, now, difference=more, in_flight=in_flight, sent_at=waiter.sent_at
+                )
         waiter.probes = ()
         self._leave(waiter, now)
 
     def failed(self, waiter: Waiter, now: float) -> None:
-        """Learn from a failure that is no 429: the server may have counted the request."""
+        """Learn from a failure other than a 429: the server may have counted the request."""
         self._latency.observe_timeout(now - waiter.sent_at)
         self._leave(waiter, now)
 
@@ -199,40 +202,40 @@ class RateLimiter:
             waiter: The request.
             now: The time.
             error: The 429.
-            is_shared: Whether a store knows about the limits that servers name.
+            is_shared: Whether a store handles the limits that the server names.
 
         Returns:
-            Whether the limits now make everybody wait. If not, it may be chance, and the call alone should back off.
+            Whether the limits now delay all calls. If not, the 429 may be noise, and only this call should back off.
         """
         kind, limit = parse_rate_limit(error)
         self._uncount(waiter)
         self.in_flight -= 1
-        jitter, everybody = self._jitter(), True
+        jitter, delays_all = self._jitter(), True
         if is_shared and limit is not None:
             pass
         elif kind == "requests":
             self.requests.throttled(limit, 1, now, probe=self.requests in waiter.probes, jitter=jitter)
         elif kind == "tokens":
             planned = self.planned(waiter)
-            # What is in flight was not counted while no limit was known; it is taken to be like this one.
+            # Without a limit the requests in flight were not counted; they are assumed to be as large as this one.
             uncounted = 0 if self.tokens.is_limited else planned * self.in_flight
             probe = self.tokens in waiter.probes
             self.tokens.throttled(limit, planned, now, probe=probe, jitter=jitter, uncounted=uncounted)
         elif limit is not None:
             if self.in_flight < limit and waiter.position <= limit:
-                self.requests.meet_company(now)
-            self.concurrency.refused_by_name(limit, waiter.position, waiter.number, self.in_flight, now)
+                self.requests.observe_others(now)
+            self.concurrency.throttled_by_name(limit, waiter.position, waiter.number, self.in_flight, now)
         else:
-            everybody = self.concurrency.refused(waiter.number, self.in_flight, now)
+            delays_all = self.concurrency.throttled(waiter.number, self.in_flight, now)
         if error.retry_after:
             self._paused_until = max(self._paused_until, now + min(error.retry_after, _MAX_PAUSE))
-            everybody = True
+            delays_all = True
         self.in_flight += 1
         self._leave(waiter, now)
-        return everybody
+        return delays_all
 
     def shortage(self, waiter: Waiter, now: float) -> Shortage | None:
-        """Return the limit that keeps `waiter` waiting; None if it is only the place in the queue."""
+        """Return the limit that delays `waiter`; None if only its place in the queue does."""
         planned = self.planned(waiter) if self.tokens.is_limited else 0
         for window, amount, unit in ((self.requests, 1, "requests"), (self.tokens, planned, "tokens")):
             frees_at = window.frees_at(amount, now)
@@ -245,7 +248,7 @@ class RateLimiter:
         return None
 
     def _window_at(self, waiter: Waiter, now: float) -> float:
-        """Return when the minute, and a pause, leave room."""
+        """Return the time from which the sliding windows and pauses allow the request."""
         when = -math.inf
         if self.requests.is_limited:
             when = self.requests.fits_at(1, now)
@@ -256,13 +259,13 @@ class RateLimiter:
         return max(when, self._paused_until, self._paced_until)
 
     def _blocked_until(self, waiter: Waiter, now: float) -> float:
-        """Return the time before which there is certainly no room, whatever others do."""
+        """Return the time before which there is certainly no room, whatever other processes do."""
         when = self.requests.full_until(1, now)
         if self.tokens.is_limited:
             when = max(when, self.tokens.full_until(self.planned(waiter), now))
         return max(when - _DEADLINE_MARGIN, self._paused_until)
 
-    def _give_way(self, waiter: Waiter, now: float) -> bool:
+    def _yield_place(self, waiter: Waiter, now: float) -> bool:
         if waiter.is_late or len(self._queue) == 1 or waiter.deadline - now >= self._latency.upper_bound:
             return False
         waiter.is_late = True

@@ -1,4 +1,4 @@
-"""Make requests wait for what the RateLimiter decides: those of one key, on one event loop, in one queue."""
+"""The driver of the RateLimiter: requests wait until it admits them, in one queue per key and event loop."""
 
 import copy
 import math
@@ -26,8 +26,8 @@ from .rate_limiter import RateLimiter
 from .waiter import Shortage, Waiter
 
 _MIN_BACKOFF: Final = 0.1
-"""Minimum backoff scale after a 429, in seconds: a 429 that is waited out is sent again and again, so never without a
-pause, whatever the policy says."""
+"""The minimum backoff scale after a 429, in seconds. A call may retry a 429 many times, so it never does without a
+pause, whatever the policy."""
 _REMAINING: Final[dict[str, Kind]] = {
     "x-ratelimit-remaining-requests": "requests",
     "x-ratelimit-remaining-tokens": "tokens",
@@ -35,11 +35,11 @@ _REMAINING: Final[dict[str, Kind]] = {
 
 
 def with_max_concurrency(send: Send, connections: Connections[Closable], limit: int | None) -> Send:
-    """Send `limit` requests of one client at a time on each event loop, in the order in which they come."""
+    """Send at most `limit` requests of one client at a time on each event loop, in FIFO order."""
     if limit is None:
         return send
 
-    async def send_in_turn(request: WireRequest, context: CallContext) -> Ranking:
+    async def send_with_slot(request: WireRequest, context: CallContext) -> Ranking:
         limiters = connections.here().own_limits
         if limit not in limiters:
             limiters[limit] = RateLimiter()
@@ -55,7 +55,7 @@ def with_max_concurrency(send: Send, connections: Connections[Closable], limit: 
                 limiter.failed(waiter, anyio.current_time())
         return ranking
 
-    return send_in_turn
+    return send_with_slot
 
 
 def with_rate_limit(
@@ -64,7 +64,7 @@ def with_rate_limit(
     endpoint: Endpoint,
     config: ClientConfig,
 ) -> Send:
-    """Send a request when the limits of its key allow it. The limiter learns from a 429, which is raised."""
+    """Delay a request until the limits of its key admit it. The limiter learns from a 429, which is then raised."""
     policy, rate_limit = config.retry, config.rate_limit
     backoff = policy.model_copy(
         update={name: max(_MIN_BACKOFF, getattr(policy, name)) for name in ("throttle_delay", "max_delay")}
@@ -75,7 +75,7 @@ def with_rate_limit(
         state = connections.here()
         if state.limits is None:
             state.limits = key_limits(endpoint, config.shared_limits, rate_limit)
-        if state.limits not in configured:  # a clone may state another max_concurrency than its client
+        if state.limits not in configured:  # a clone may have another max_concurrency than its client
             configured.add(state.limits)
             state.limits.limiter.configure(rate_limit, config.max_concurrency, policy.max_delay)
         return state.limits
@@ -84,7 +84,7 @@ def with_rate_limit(
         limits, permit = limits_here(), None
         limiter, waiter = limits.limiter, Waiter(lambda: _estimate(request))
         if context.backs_off_until or limits.store is not None or not limiter.enter(waiter, anyio.current_time()):
-            # A call of a batch that was never sent has all the time there is.
+            # A batched call that was never sent has no deadline yet.
             waiter.patience = policy.max_retry_after if context.is_started else math.inf
             waiter, permit = await _wait_for_permit(limits, waiter, context)
         if not context.is_started:
@@ -110,10 +110,10 @@ def with_rate_limit(
 
 
 async def _wait_for_permit(limits: KeyLimits, waiter: Waiter, context: CallContext) -> tuple[Waiter, Permit | None]:
-    """Wait for the limiter, and then for the store: local first, store second.
+    """Wait for the local limiter, and then for the store.
 
     Raises:
-        RateLimitError: That would be too late for the call.
+        RateLimitError: There is no room before the deadline of the call.
     """
     while True:
         if context.backs_off_until or not limits.limiter.enter(waiter, anyio.current_time()):
@@ -143,7 +143,7 @@ async def _wait_for_turn(
     """Wait until the limiter admits the waiter; `limits` logs a long wait.
 
     Raises:
-        RateLimitError: That would be too late for the call, or is further off than its patience.
+        RateLimitError: There is no room before the deadline of the call, or within the waiter's patience.
     """
     began, last = anyio.current_time(), _last_throttle(context)
     waiter.place, waiter.deadline = context.take_place(), anyio.current_effective_deadline()
@@ -156,13 +156,13 @@ async def _wait_for_turn(
             woken = anyio.Event()
             waiter.wake = woken.set
             if limits is not None and waiter.wakes_at < math.inf:
-                limits.tell_of_wait(waiter.wakes_at - began)
+                limits.log_wait(waiter.wakes_at - began)
             with anyio.CancelScope(deadline=waiter.wakes_at):
                 await woken.wait()
             if anyio.current_time() >= waiter.wakes_at:
                 waiter.wakes_at = math.inf
                 limiter.advance(anyio.current_time())
-        # A hedge may get its place just when the first copy's answer has cancelled it: then it must not go out.
+        # The limiter may admit a hedge just when the response to the first copy cancels it: it must not be sent.
         await anyio.lowlevel.checkpoint_if_cancelled()
     except BaseException:
         now = anyio.current_time()
@@ -174,7 +174,7 @@ async def _wait_for_turn(
     finally:
         context.waited(anyio.current_time() - began)
         if limits is not None:
-            limits.wait_is_over()
+            limits.wait_ended()
     if waiter.state == "rejected":
         shortage = limiter.shortage(waiter, anyio.current_time())
         raise _throttled(last, (shortage or Shortage(waiter.wait))._replace(seconds=waiter.wait))
@@ -186,7 +186,7 @@ def _last_throttle(context: CallContext) -> RateLimitError | None:
 
 
 def _throttled(last: RateLimitError | None, shortage: Shortage | None) -> RateLimitError:
-    """Return the error of a call that the limits of its key leave no room: its own 429, if it has met one."""
+    """Return the error of a call for which the limits of its key have no room: a copy of its own 429, if it had one."""
     if last is None:
         error = RateLimitError("the limits of the key leave no room in time; nothing was sent")
     else:

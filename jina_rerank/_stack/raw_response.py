@@ -1,4 +1,4 @@
-"""Reads a whole HTTP answer, decompressed, and never more of it than fits."""
+"""Reading of a whole HTTP response, decompressed, with a limit on its size."""
 
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -11,31 +11,30 @@ import httpx
 from ..errors import ResponseFormatError
 
 MAX_ANSWER_BYTES: Final = 32 * 2**20
-"""The largest answer read, counted after decompression: a thousand results with vectors take about 10 MiB."""
+"""The largest response, after decompression: a thousand results with vectors take about 10 MiB."""
 
 _PIECE_BYTES: Final = 2**20
-"""Decompressed at a time: for a moment zlib holds twice what it gives."""
+"""The most to decompress at once: zlib temporarily holds twice its output."""
 
-_CHUNKS_LEFT: Final = 64
-"""How many chunks an abandoned answer may still hold: h11 gives at most those of one read of 64 KiB."""
+_MAX_CHUNKS_LEFT: Final = 64
+"""The most chunks of an abandoned response: h11 has at most those of one read of 64 KiB."""
 
 
 class RawResponse(NamedTuple):
-    """A whole HTTP answer."""
+    """A whole HTTP response."""
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case."""
+    """The headers, with names in lower case."""
     body: bytes
-    """Decompressed."""
+    """The decompressed body."""
 
 
 async def read_response(response: httpx.Response) -> RawResponse:
-    """The whole answer, read until it is larger than MAX_ANSWER_BYTES.
+    """Read a whole response; stop when it exceeds MAX_ANSWER_BYTES.
 
     Raises:
-        ResponseFormatError: It is too large, or compressed in a way that was not asked for, or its compression is
-            broken.
+        ResponseFormatError: The response is too large, has an encoding that was not offered, or is corrupt.
     """
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
     status = response.status_code
@@ -45,17 +44,17 @@ async def read_response(response: httpx.Response) -> RawResponse:
         error.status = status
         if 200 <= status < 300:
             raise
-        body = b""  # the status says enough
+        body = b""  # the status alone determines the error
     finally:
         await response.aclose()
     return RawResponse(status, headers, body)
 
 
 async def _read_body(response: httpx.Response, encoding: str) -> bytes:
-    if response.is_closed:  # a hook of the caller's client, or a mock, has read and decompressed it already
+    if response.is_closed:  # a hook of the caller's client, or a mock, has already read and decompressed it
         return response.content
     body = BoundedBody(encoding)
-    chunks = cast(httpx.AsyncByteStream, response.stream).__aiter__()  # both roads here are asynchronous
+    chunks = cast(httpx.AsyncByteStream, response.stream).__aiter__()  # all transports are async
     try:
         async for chunk in chunks:
             body.add(chunk)
@@ -66,20 +65,20 @@ async def _read_body(response: httpx.Response, encoding: str) -> bytes:
 
 
 async def _abandon(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
-    """Closes an answer in the middle. Its generators are run to their end, because trio minds those that are not."""
+    """Close a response that is not fully read. Exhaust its async generators: trio warns of unfinished ones."""
     await response.aclose()
     with anyio.CancelScope() as scope, suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
-        scope.cancel()  # whatever would wait ends instead
-        for _ in range(_CHUNKS_LEFT):
+        scope.cancel()  # ends any wait
+        for _ in range(_MAX_CHUNKS_LEFT):
             await chunks.__anext__()
 
 
 class BoundedBody:
-    """Collects the chunks of a body, decompressed.
+    """The decompressed chunks of a body, with a limit on their size.
 
     Raises:
-        ResponseFormatError: The compression is neither gzip nor none: the others that are common (br, zstd) have no
-            decoder here that bounds what it gives.
+        ResponseFormatError: The encoding is neither gzip nor identity. For the other common ones (br, zstd) there is no
+            decoder here that limits its output.
     """
 
     def __init__(self, encoding: str) -> None:
@@ -93,10 +92,10 @@ class BoundedBody:
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
-        """Takes the next chunk.
+        """Add the next chunk.
 
         Raises:
-            ResponseFormatError: The whole is too large, or the compression is broken.
+            ResponseFormatError: The body is too large, or its compression is corrupt.
         """
         if self._gzip is None:
             self._keep(chunk)
@@ -119,10 +118,10 @@ class BoundedBody:
             raise ResponseFormatError(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes", should_retry=False)
 
     def finish(self) -> bytes:
-        """The body.
+        """Return the body.
 
         Raises:
-            ResponseFormatError: The compressed form ends early.
+            ResponseFormatError: The compressed body is truncated.
         """
         if self._gzip is not None and self._chunks and not self._gzip.eof:
             raise ResponseFormatError("the compressed answer ends early", should_retry=True)

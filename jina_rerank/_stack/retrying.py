@@ -1,4 +1,4 @@
-"""Runs what the RetryPolicy decides: tenacity drives, anyio sleeps."""
+"""The driver of the RetryPolicy, with tenacity for the loop and anyio for the sleeps."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -15,9 +15,9 @@ from .call_context import CallContext
 
 
 def with_retry(send: Send, policy: RetryPolicy, quota: RetryQuota | None) -> Send:
-    """Sends again what failed, as `policy` decides, while there is `quota`, unless the wait would outlast the deadline.
+    """Retry failed attempts as `policy` decides, while `quota` lasts, unless the backoff would outlast the deadline.
 
-    A 429 is sent again at once, and is no failed attempt: the rate limiter makes it wait.
+    A request with a 429 is retried at once, and does not count as a failed attempt: the rate limiter delays it.
     """
 
     async def send_with_retry(request: WireRequest, context: CallContext) -> Ranking:
@@ -35,7 +35,7 @@ def with_retry(send: Send, policy: RetryPolicy, quota: RetryQuota | None) -> Sen
 
 
 class _Retries:
-    """What follows the first attempt of a call."""
+    """The attempts of a call after the first."""
 
     def __init__(
         self,
@@ -53,27 +53,27 @@ class _Retries:
         self._cost = 0
 
     async def run(self, failure: RerankError) -> Ranking:
-        """The ranking, or the error of the last attempt; `failure` is that of the first."""
+        """Return the ranking, or raise the error of the last attempt; `failure` is the error of the first."""
         first: RerankError | None = failure
 
         async def attempt() -> Ranking:
             nonlocal first
-            if first is not None:  # it was made, and failed, before tenacity was needed
+            if first is not None:  # the first attempt failed before tenacity was needed
                 error, first = first, None
                 raise error
             return await self._send()
 
-        # A fresh object for each call: a shared one mixes up the attempts of concurrent calls (tenacity#93).
-        retrying = AsyncRetrying(retry=self._goes_on, wait=lambda _: self._delay, sleep=anyio.sleep, reraise=True)
+        # One object per call: a shared one mixes up the attempts of concurrent calls (tenacity#93).
+        retrying = AsyncRetrying(retry=self._should_retry, wait=lambda _: self._delay, sleep=anyio.sleep, reraise=True)
         try:
             ranking: Ranking = await retrying(attempt)
         finally:
-            retrying.iter_state.reset()  # what is left in it refers to `retrying`, and that to all of the call
+            retrying.iter_state.reset()  # breaks the cycle through which `retrying` would keep the call alive
         if self._quota is not None:
             self._quota.give(self._cost or 1)
         return ranking
 
-    def _goes_on(self, state: RetryCallState) -> bool:
+    def _should_retry(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         if not isinstance(error, RerankError):
             return False
@@ -91,5 +91,5 @@ class _Retries:
             if not self._cost:
                 return False
         self._delay = chosen
-        error.with_traceback(None)  # nobody will see it, and its frames hold the request
+        error.with_traceback(None)  # its frames hold the request, and it is not raised
         return True

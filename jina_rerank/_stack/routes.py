@@ -1,4 +1,4 @@
-"""The way to a server: through which proxy, and trusting which certificates."""
+"""The route to a server: the proxy, and the trusted certificates."""
 
 import os
 import ssl
@@ -17,18 +17,18 @@ from ..errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to one server."""
+    """The route to one server."""
 
     proxy: httpx.Proxy | None
     tls: ssl.SSLContext | None
-    """None for plain http."""
+    """The TLS context; None for plain http."""
 
 
 def route_to(url: str, *, proxy: str | None, verify: bool | str | ssl.SSLContext, trust_env: bool) -> Route:
-    """The way to the server of `url`, with proxy and certificates settled once.
+    """Return the route to the server of `url`, with the proxy and the certificates resolved once.
 
     Raises:
-        ConfigurationError: The proxy or the certificates cannot be used.
+        ConfigurationError: The proxy or the certificates are invalid.
     """
     _check_verify(verify)
     if proxy is None and trust_env:
@@ -41,10 +41,10 @@ def route_to(url: str, *, proxy: str | None, verify: bool | str | ssl.SSLContext
 
 
 def checked_url(url: str) -> httpx.URL:
-    """The URL as httpx takes it.
+    """Return the URL as an httpx.URL.
 
     Raises:
-        ConfigurationError: Its host is no name, or it has another flaw.
+        ConfigurationError: Its host, or another part, is invalid.
     """
     try:
         return httpx.URL(url)
@@ -54,7 +54,7 @@ def checked_url(url: str) -> httpx.URL:
 
 
 def _usable_proxy(proxy: object) -> httpx.Proxy:
-    """A proxy by its URL. What is no such URL is refused without a word of it: it may hold a password."""
+    """Return the proxy for a URL. No message quotes an invalid URL, which may contain a password."""
     try:
         parts = urlsplit(proxy if isinstance(proxy, str) else "")
         usable = parts.scheme in ("http", "https", "socks5", "socks5h") and parts.hostname and parts.port != 0
@@ -69,10 +69,10 @@ def _usable_proxy(proxy: object) -> httpx.Proxy:
 
 
 def environment_proxy(url: str) -> str | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for `url`; None for a direct way."""
+    """Return the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY set for `url`; None for no proxy."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    # A proxy cannot reach this machine's loopback, and should not see a key that is meant for it.
+    # A proxy cannot reach this machine's loopback, and must not see a key for a server there.
     if is_loopback(host) or proxy_bypass(parts.netloc):
         return None
     proxies = getproxies()
@@ -95,7 +95,7 @@ def _tls_context(verify: bool | str | ssl.SSLContext, variables: tuple[tuple[str
         return verify
     try:
         return _shared_tls_context(verify, variables)
-    except OSError as error:  # ssl.SSLError is one too
+    except OSError as error:  # the base class of ssl.SSLError
         reason = error.strerror or type(error).__name__
     places = ", ".join(name for name, _ in variables) if verify is True else "verify"
     raise ConfigurationError(f"verify: the certificates that {places} names cannot be loaded: {reason}")
@@ -103,7 +103,7 @@ def _tls_context(verify: bool | str | ssl.SSLContext, variables: tuple[tuple[str
 
 @lru_cache(maxsize=8)
 def _shared_tls_context(verify: bool | str, variables: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
-    # One for all clients: loading the certificates takes about 17 ms. The variables are here to be part of the key.
+    # All clients share one: loading the certificates takes about 17 ms. The variables are part of the cache key.
     if isinstance(verify, str):
         directory = Path(verify).is_dir()
         return ssl.create_default_context(cafile=None if directory else verify, capath=verify if directory else None)

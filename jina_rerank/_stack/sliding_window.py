@@ -1,4 +1,4 @@
-"""What counts against a limit per minute: a key's own use, and that of others. Decisions alone, without a clock."""
+"""The sliding window of a limit per minute: its own use, and that of others. Sans-I/O, and without a clock."""
 
 import math
 from collections import deque
@@ -9,23 +9,23 @@ SERVER_WINDOW_SECONDS: Final = 60.0
 WINDOW_SECONDS: Final = SERVER_WINDOW_SECONDS + 1
 """Seconds for which a request counts here: one extra second for network latency."""
 BUCKET_SECONDS: Final = 0.1
-"""Requests sent within this time share a bucket, so that memory is bounded however much is sent."""
+"""Requests sent within this time share a bucket, so that memory use is bounded."""
 _PROBE_SECONDS: Final = 3.0
-"""Between two probes of a window that others have filled: one that becomes free is found within 3.5 s."""
-_COMPANY_SECONDS: Final = 10.0
-"""How long others are taken to go on sending after their use has grown."""
-_MAX_STEADY_PACE: Final = 0.5
-"""Seconds between two requests of such a client at the most."""
+"""Seconds between two probes of a window that others have filled; free room is found within 3.5 s."""
+_OTHERS_ACTIVE_SECONDS: Final = 10.0
+"""Seconds for which others are assumed to keep sending after their use has grown."""
 _STEADY_FILLS: Final = 2
-"""Windows filled in a row by which a client is known to run for long."""
-_COMPANY_PROBE_SECONDS: Final = 20.0
-"""Between two probes while others are known to send: what they use has not begun to expire."""
+"""Windows filled in a row that indicate a long-running client."""
+_MAX_STEADY_PACE: Final = 0.5
+"""The most seconds between two requests of a long-running client."""
+_OTHERS_PROBE_SECONDS: Final = 20.0
+"""Seconds between two probes while others are active: their use has not begun to expire."""
 _REVISIT_SECONDS: Final = 300.0
-"""Until a limit that this window's own use explains is probed: plans change, but rarely."""
+"""Seconds until a probe of a limit that the window's own use explains: plans change, but rarely."""
 
 
 class Bucket:
-    """What was sent within one `BUCKET_SECONDS`."""
+    """The amount sent within `BUCKET_SECONDS`."""
 
     __slots__ = ("amount", "expires_at")
 
@@ -35,22 +35,22 @@ class Bucket:
 
 
 class Use(NamedTuple):
-    """What a request has used."""
+    """The record of a request in the window."""
 
     bucket: Bucket
     total: int
-    """All that had ever been used when it was sent, itself included."""
+    """The total amount ever used when the request was sent, including the request."""
 
 
 class SlidingWindow:
-    """Requests, or tokens, of the last minute, and the limit on them.
+    """The requests, or tokens, of the last minute, and the limit on them.
 
-    The limit is configured, named by a 429, or inferred from what the server says to be left. What the server counts
-    beyond the window's own use belongs to others: another process, or the run before this one. That is a debt which
-    expires at a time that nobody here can see. So the window probes: one request goes out although there seems to be
-    no room. If it is accepted, room opens as in TCP's slow start, two more for each one accepted; if it is throttled,
-    the debt is known anew. A probe costs one request: a client with a fair share of its limit probes once a minute,
-    one that holds nothing every 3 s.
+    The limit is configured, named by a 429, or inferred from the remaining amount that the server reports. The amount
+    that the server counts beyond the window's own use belongs to others: another process, or an earlier run of this
+    one. The time at which it expires is unknown. So the window probes: it lets one request pass although there seems to
+    be no room. If the probe is accepted, room opens as in TCP's slow start, two more for each one accepted; if it is
+    throttled, the foreign use is measured again. A probe costs one request: a client with a fair share of its limit
+    probes once a minute, one without any share every 3 s.
     """
 
     __slots__ = (
@@ -67,22 +67,22 @@ class SlidingWindow:
         "_probing",
         "_throttled_at",
         "_total",
-        "company_until",
         "in_slow_start",
         "limit",
+        "others_active_until",
         "share",
         "used",
     )
 
     def __init__(self) -> None:
         self.limit: float = math.inf
-        """What is allowed in a minute, as far as it is known."""
+        """The limit per minute; infinite while it is unknown."""
         self.share: float = math.inf
-        """The part of the limit that is left to this process while a shared store does not answer."""
-        self.company_until: float = -math.inf
-        """Until then others are taken to send with the same key: lately their use has grown."""
+        """This process's share of the limit while a shared store does not respond."""
+        self.others_active_until: float = -math.inf
+        """The time until which others are assumed to send with the same key, since their use has grown recently."""
         self.used: int = 0
-        """What was sent from here within the window."""
+        """The amount sent from here within the window."""
         self._configured = math.inf
         self._is_named = False
         self._foreign = self._foreign_growth = 0.0
@@ -91,60 +91,61 @@ class SlidingWindow:
         self._probe_interval = _PROBE_SECONDS
         self._probing = False
         self.in_slow_start: bool = False
-        """Whether a probe was accepted lately, so that each answer makes room for two requests more."""
+        """Whether a probe was accepted recently, so that each success makes room for two requests more."""
         self._fills, self._filled_at = 0, -math.inf
         self._total = 0
         self._buckets: deque[Bucket] = deque()
 
     @property
     def is_limited(self) -> bool:
-        """Whether a limit is known."""
+        """Whether a limit, or a share of it, is known."""
         return self.limit < math.inf or self.share < math.inf
 
     def used_at(self, now: float) -> int:
-        """Return the window's own use now."""
+        """Return the window's own use at the time `now`."""
         self.expire(now)
         return self.used
 
     def foreign(self, now: float) -> float:
-        """Return what others have used, as last observed, until it must have expired."""
+        """Return the use by others, as last observed; 0 once it must have expired."""
         age = now - self._observed_at
         if age >= 2 * WINDOW_SECONDS:
             return 0.0
-        if now >= self.company_until:
+        if now >= self.others_active_until:
             return self._foreign
         return min(max(self._foreign, self.limit - self.used), self._foreign + age * self._foreign_growth)
 
-    def meet_company(self, now: float) -> None:
-        """Note that others are sending with the same key."""
-        self.company_until = now + _COMPANY_SECONDS
+    def observe_others(self, now: float) -> None:
+        """Record that others are sending with the same key."""
+        self.others_active_until = now + _OTHERS_ACTIVE_SECONDS
 
     def fill(self, now: float) -> None:
-        """Note that the window's own use fills it, and somebody waits."""
+        """Record that the window's own use fills it while a request waits."""
         if now >= self._filled_at + SERVER_WINDOW_SECONDS / 2:
             self._fills = self._fills + 1 if now < self._filled_at + 2 * WINDOW_SECONDS else 1
             self._filled_at = now
 
     def pace(self, now: float) -> float:
-        """Return the seconds to leave between two requests; 0 for none.
+        """Return the seconds to leave between two requests; 0 for no pacing.
 
-        In company nobody is faster than half of the limit. A client that fills its window again and again spreads its
-        requests over half of the minute: that costs it nothing, and leaves gaps in which a newcomer is let in.
+        While others are active, the rate is at most half of the limit. A client that repeatedly fills its window
+        spreads its requests over half of the minute, which costs it nothing, and leaves gaps for the requests of a new
+        client.
         """
         if self.limit == math.inf:
             return 0.0
-        if now < self.company_until:
+        if now < self.others_active_until:
             return 2 * WINDOW_SECONDS / self.limit
         is_steady = self._fills >= _STEADY_FILLS and now < self._filled_at + 2 * WINDOW_SECONDS
         return min(_MAX_STEADY_PACE, WINDOW_SECONDS / self.limit / 2) if is_steady else 0.0
 
     def configure(self, limit: int) -> None:
-        """Apply a limit that a caller states. Of several the lowest counts."""
+        """Apply a configured limit. The lowest of several counts."""
         self._configured = min(self._configured, limit)
         self.limit = min(self.limit, self._configured)
 
     def add(self, now: float, amount: int) -> Use:
-        """Count what is sent now; return its record."""
+        """Count an amount that is sent now; return its record."""
         bucket = self._buckets[-1] if self._buckets else None
         if bucket is None or now >= bucket.expires_at - WINDOW_SECONDS + BUCKET_SECONDS:
             self.expire(now)
@@ -156,7 +157,7 @@ class SlidingWindow:
         return Use(bucket, self._total)
 
     def correct(self, use: Use, difference: int) -> None:
-        """Change what a request has used; what has expired stays as it was."""
+        """Correct the amount of a request; a no-op if it has expired."""
         bucket = use.bucket
         if self._buckets and bucket.expires_at >= self._buckets[0].expires_at:
             bucket.amount += difference
@@ -164,42 +165,42 @@ class SlidingWindow:
             self._total += difference
 
     def expire(self, now: float) -> None:
-        """Forget what does not count any more."""
+        """Drop the buckets that have expired."""
         while self._buckets and now >= self._buckets[0].expires_at:
             self.used -= self._buckets.popleft().amount
 
     def fits_at(self, amount: int, now: float) -> float:
-        """Return the time from which `amount` may be sent, if nothing else is: at most `now` if it may be now."""
+        """Return the time from which `amount` may be sent, if nothing else is sent; a past time if it may be now."""
         excess = self._excess(amount, now)
         if excess <= 0:
             return -math.inf
         return min(self._falls_at(excess, now), self._next_probe_at)
 
     def full_until(self, amount: int, now: float) -> float:
-        """Return the time before which the window's own use leaves no room for `amount`; -inf if it does now."""
+        """Return the time before which the window's own use leaves no room for `amount`; -inf if there is room now."""
         excess = self.used + amount - min(self.limit, self.share)
         return -math.inf if excess <= 0 or not self.used else self._falls_at(excess, now)
 
     def frees_at(self, amount: int, now: float) -> float:
-        """Return when `amount` fits at the latest, if others send nothing more; -inf if it fits now."""
+        """Return the latest time at which `amount` fits, if others send nothing more; -inf if it fits now."""
         excess = self._excess(amount, now)
         if excess <= 0:
             return -math.inf
         return self._observed_at + WINDOW_SECONDS if self.foreign(now) else self._falls_at(excess, now)
 
     def begin_probe(self, amount: int, now: float) -> bool:
-        """Note that `amount` is sent; return whether it is a probe, since there seems to be no room for it."""
+        """Return whether sending `amount` now is a probe, since there seems to be no room for it; if so, record it."""
         if self._excess(amount, now) <= 0 or self._next_probe_at > now:
             return False
         self._probing = True
         return True
 
     def end_probe(self) -> None:
-        """Allow another probe: the last one has ended without an answer."""
+        """Allow another probe, after one that ended without a response."""
         self._probing = False
 
     def accepted(self, amount: int, sent_at: float, now: float, *, probe: bool) -> None:
-        """Learn from an answer: a probe that is accepted begins a slow start."""
+        """Learn from a success: an accepted probe begins a slow start."""
         if probe:
             self._probing = False
             self.in_slow_start = True
@@ -215,31 +216,31 @@ class SlidingWindow:
     def observe_remaining(
         self, remaining: int, use: Use, now: float, *, difference: int, in_flight: int, sent_at: float
     ) -> None:
-        """Learn from what the server says to be left after a request.
+        """Learn from the remaining amount that the server reports.
 
         Args:
-            remaining: What is left.
+            remaining: The remaining amount.
             use: The record of the request.
             now: The time.
-            difference: What the request has used beyond that.
-            in_flight: About how much of that record the server may not have counted when the request arrived.
-            sent_at: When it was sent.
+            difference: The amount that the request has used beyond its record.
+            in_flight: About how much of the record's total the server may not have counted when the request arrived.
+            sent_at: When the request was sent.
         """
         if sent_at < self._throttled_at:
-            return  # what the 429 has said is newer
+            return  # the 429 is more recent
         sent_since = self._total - use.total - difference
         if not self._is_named:
             inferred = remaining + min(self.used, self._recently_used(now) - sent_since - in_flight)
             self.limit = min(self._configured, inferred if self.limit == math.inf else max(self.limit, inferred))
-        # The server may have counted when it admitted the request, or when it answered. If what was sent meanwhile
-        # explains the difference, nobody else is there.
+        # The server may have counted when it admitted the request, or when it responded. If the requests sent in
+        # between explain the difference, there is no foreign use.
         foreign = max(0.0, self.limit - remaining - self.used)
         growth = 0.0
         if foreign:
             foreign = max(foreign, self.limit - remaining - (self.used - sent_since))
             if now > self._observed_at > now - WINDOW_SECONDS and foreign > self._foreign + (not self._is_named):
                 growth = (foreign - self._foreign) / (now - self._observed_at)
-                self.meet_company(now)
+                self.observe_others(now)
         self._foreign, self._foreign_growth = foreign, (self._foreign_growth + growth) / 2
         self._observed_at, self.in_slow_start = now, False
         self._probe_at = now + (self._probe_interval if self._foreign else _REVISIT_SECONDS)
@@ -247,15 +248,15 @@ class SlidingWindow:
     def throttled(
         self, limit: int | None, amount: int, now: float, *, probe: bool, jitter: float, uncounted: int = 0
     ) -> None:
-        """Learn from a 429 that names this window's limit, or is known to be about it.
+        """Learn from a 429 for this window.
 
         Args:
-            limit: The limit that the server names, if it does.
-            amount: What the throttled request would have used.
+            limit: The limit, if the server names it.
+            amount: The amount of the throttled request.
             now: The time.
-            probe: Whether it was a probe.
-            jitter: From 0 to 1, so that processes which share a key do not probe at the same time.
-            uncounted: What is in flight from here, but not yet counted in `used`.
+            probe: Whether the request was a probe.
+            jitter: From 0 to 1, so that processes with the same key do not probe at the same time.
+            uncounted: The amount in flight from here that is not counted in `used`.
         """
         counted = self._recently_used(now) + uncounted
         self.limit = min(self._configured, max(1, counted) if limit is None else limit)
@@ -267,8 +268,8 @@ class SlidingWindow:
             self._probe_interval = WINDOW_SECONDS
         if limit is not None and not self._foreign:
             interval = _REVISIT_SECONDS
-        elif now < self.company_until:
-            interval = _COMPANY_PROBE_SECONDS
+        elif now < self.others_active_until:
+            interval = _OTHERS_PROBE_SECONDS
         elif not self.used:
             interval = _PROBE_SECONDS
         else:
@@ -284,18 +285,18 @@ class SlidingWindow:
         return self._probe_at if self.limit < self._configured else math.inf
 
     def _excess(self, amount: int, now: float) -> float:
-        """Return by how much `amount` is too much."""
+        """Return by how much `amount` exceeds the room that is left."""
         limit = min(self.limit, self.share)
         if limit == math.inf:
             return 0.0
         self.expire(now)
         foreign = self.foreign(now) if limit == self.limit else 0.0
         if not self.used and not foreign:
-            return 0.0  # what is larger than the limit goes when nothing else counts
+            return 0.0  # an amount above the limit may be sent when the window is empty
         return self.used + foreign + amount - limit
 
     def _falls_at(self, excess: float, now: float) -> float:
-        """Return when the window's own use has fallen by `excess`; inf if it is less than that."""
+        """Return when the window's own use will have fallen by `excess`; inf if foreign use is in the way."""
         for bucket in self._buckets:
             excess -= bucket.amount
             if excess <= 0:

@@ -1,7 +1,7 @@
 """TCP and TLS for httpcore, over anyio: one implementation for asyncio and trio.
 
-httpcore's own, beside this, enters a cancel scope for each read and each write, sends the head of a request apart from
-its body, and leaves the socket open when a handshake is cancelled.
+Unlike this, httpcore's own backend enters a cancel scope for each read and write, sends the head of a request
+separately from its body, and leaks the socket when a TLS handshake is cancelled.
 """
 
 import select
@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 import anyio
-import httpcore  # httpx's own transport: it is there wherever httpx is
+import httpcore  # a dependency of httpx
 from anyio.abc import AnyByteStream, ByteStream, SocketAttribute
 from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSAttribute, TLSStream
@@ -21,17 +21,17 @@ from .connections import CLOSING_SECONDS, LARGE_REQUEST_BYTES
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _JOINED_BYTES: Final = 64 * 2**10
-"""Up to this size a body is copied behind its head, to be sent in one piece: it is less work than a system call."""
+"""The largest body that is copied behind its head and sent with it: copying is cheaper than a system call."""
 _READ_BYTES: Final = 2**18
-"""Read at once, whatever httpcore asks for: as much as asyncio and uvloop read, so that anyio keeps nothing back, which
-neither httpcore nor the socket would tell of."""
-_INFORMATIONAL: Final = b"HTTP/1.1 1"
+"""The size of a read, whatever httpcore requests: as much as asyncio and uvloop read, so that anyio buffers nothing,
+which neither httpcore nor the socket could detect."""
+_INFORMATIONAL_PREFIX: Final = b"HTTP/1.1 1"
 
-_BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+_BROKEN_ERRORS: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
 class Sockets(httpcore.AsyncNetworkBackend):
-    """Opens TCP connections. Time limits are left to the cancel scopes around the whole attempt."""
+    """A network backend that opens TCP connections, without timeouts: a cancel scope limits the whole attempt."""
 
     def __init__(self, *, to_proxy: bool) -> None:
         self._to_proxy = to_proxy
@@ -44,7 +44,7 @@ class Sockets(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first of the host's addresses that answers."""
+        """Return a connection to the first address of the host that accepts one."""
         try:
             stream = await anyio.connect_tcp(host, port, local_host=local_address)
         except OSError as error:
@@ -55,7 +55,7 @@ class Sockets(httpcore.AsyncNetworkBackend):
 
 
 class Socket(httpcore.AsyncNetworkStream):
-    """One connection."""
+    """A TCP or TLS connection."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
@@ -66,8 +66,8 @@ class Socket(httpcore.AsyncNetworkStream):
         self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """The next bytes; none at the end."""
-        if self._head:  # of a request without a body: a proxy's CONNECT
+        """Return the next bytes, or b"" at end of stream."""
+        if self._head:  # a request without a body: CONNECT to a proxy
             await self._send(b"")
         if self._early:
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
@@ -76,12 +76,12 @@ class Socket(httpcore.AsyncNetworkStream):
             return await self._stream.receive(_READ_BYTES)
         except anyio.EndOfStream:
             return b""
-        except _BROKEN as error:
+        except _BROKEN_ERRORS as error:
             raise httpcore.ReadError(str(error)) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Sends; the head of a request waits for what comes next."""
-        if buffer.endswith(_END_OF_HEAD):  # no JSON does
+        """Send bytes, but hold the head of a request back until the next write or read."""
+        if buffer.endswith(_END_OF_HEAD):  # JSON never does
             self._head = buffer
         elif buffer:
             await self._send(buffer)
@@ -92,7 +92,7 @@ class Socket(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """The connection encrypted. If that fails, or is cancelled, it is closed."""
+        """Return the connection with TLS. If the handshake fails or is cancelled, close the connection."""
         try:
             stream = await TLSStream.wrap(
                 _Greedy(self._stream), hostname=server_hostname, ssl_context=ssl_context, standard_compatible=False
@@ -100,7 +100,7 @@ class Socket(httpcore.AsyncNetworkStream):
         except BaseException as error:
             with anyio.move_on_after(CLOSING_SECONDS, shield=True):
                 await self._stream.aclose()
-            if isinstance(error, (*_BROKEN, anyio.EndOfStream)):
+            if isinstance(error, (*_BROKEN_ERRORS, anyio.EndOfStream)):
                 raise httpcore.ConnectError(str(error)) from error
             raise
         return Socket(stream)
@@ -113,38 +113,41 @@ class Socket(httpcore.AsyncNetworkStream):
                 for piece in pieces:
                     await self._stream.send(piece)
             else:
-                await self._send_until_answered(pieces)
-        except _BROKEN as error:
+                await self._send_until_response(pieces)
+        except _BROKEN_ERRORS as error:
             raise httpcore.WriteError(str(error)) from error
 
-    async def _send_until_answered(self, pieces: Sequence[bytes]) -> None:
-        """Sends, and listens meanwhile. When the connection breaks asyncio drops what nobody has read: the refusal."""
+    async def _send_until_response(self, pieces: Sequence[bytes]) -> None:
+        """Send, and stop when a response arrives early.
+
+        It reads while it sends, because asyncio discards unread bytes, such as a 413, when the connection breaks.
+        """
         broken: BaseException | None = anyio.BrokenResourceError()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._listen, tasks.cancel_scope)
             try:
                 for piece in pieces:
-                    await checkpoint()  # asyncio does first what is ready, and reads what has come after that
+                    await checkpoint()  # lets asyncio run its ready callbacks, and then poll the socket for a response
                     await self._stream.send(piece)
                 broken = None
-            except _BROKEN as error:
+            except _BROKEN_ERRORS as error:
                 broken = error
             tasks.cancel_scope.cancel()
-        if broken is not None:  # or an answer has come, which httpcore goes on to read
+        if broken is not None:  # httpcore then reads the response, if one has arrived
             raise broken
 
     async def _listen(self, sending: anyio.CancelScope) -> None:
-        with suppress(anyio.EndOfStream, *_BROKEN):
-            while self._early.startswith(_INFORMATIONAL) or not self._early:
+        with suppress(anyio.EndOfStream, *_BROKEN_ERRORS):
+            while self._early.startswith(_INFORMATIONAL_PREFIX) or not self._early:
                 self._early += await self._stream.receive(_READ_BYTES)
             sending.cancel()
 
     async def aclose(self) -> None:
-        """Closes it."""
+        """Close the connection."""
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks for: whether the server has sent something, or closed; and the socket of TLS."""
+        """Return `is_readable`, whether bytes or the end of stream have arrived, or `ssl_object`; None for others."""
         if info == "is_readable":
             return bool(self._early) or is_readable(self._raw) or any(map(_has_data, self._tls))
         if info == "ssl_object":
@@ -153,7 +156,7 @@ class Socket(httpcore.AsyncNetworkStream):
 
 
 class _Greedy(ByteStream):
-    """The stream under TLS, which reads as much as there is."""
+    """The stream below TLS, which reads as many bytes as are available."""
 
     def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
@@ -177,7 +180,7 @@ class _Greedy(ByteStream):
 
 
 def _tls_layers(stream: AnyByteStream) -> Iterator[ssl.SSLObject]:
-    """The TLS of a connection, the innermost first; two, if the way to the proxy is encrypted too."""
+    """Yield the TLS layers of a connection, innermost first; there are two behind an HTTPS proxy."""
     while True:
         if isinstance(stream, TLSStream):
             yield stream.extra(TLSAttribute.ssl_object)
@@ -189,18 +192,18 @@ def _tls_layers(stream: AnyByteStream) -> Iterator[ssl.SSLObject]:
 
 
 def _has_data(tls: ssl.SSLObject) -> bool:
-    """Whether TLS holds data that were received behind what was read."""
+    """Return whether TLS holds bytes that were received but not read."""
     try:
         tls.read(1)
     except ssl.SSLWantReadError:
         return False
-    except OSError:  # ssl.SSLError is one too
+    except OSError:  # the base class of ssl.SSLError
         pass
     return True
 
 
 def is_readable(raw: socket.socket) -> bool:
-    """Whether the other side has sent something, or closed."""
+    """Return whether bytes or the end of stream have arrived, or the socket is closed."""
     if raw.fileno() < 0:
         return True
     if not hasattr(select, "poll"):  # Windows

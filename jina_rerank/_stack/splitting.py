@@ -1,4 +1,4 @@
-"""Lists that do not go out as they are: longer than one request may be, or with a document that appears twice."""
+"""Splitting of lists that exceed one request, and deduplication of documents."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -16,11 +16,11 @@ from .concurrently import run_until
 
 
 def with_parts(send: Send, max_documents: int, scoring: Scoring | None) -> Send:
-    """Sends a list as the model's scoring allows.
+    """Send a list in one or several requests, depending on the model's scoring.
 
-    Pointwise, each document has its score whatever stands beside it: equal documents are sent once, and a list of more
-    than `max_documents` in parts that are merged exactly. Listwise, a longer list goes through rounds. A list for a
-    model of which neither the catalogue nor `scoring` knows anything is one request, however long.
+    A pointwise score does not depend on the other documents: duplicates are sent once, and a list of more than
+    `max_documents` is sent in parts that are merged exactly. A longer list for a listwise model is ranked in rounds. If
+    the scoring is unknown, the list is sent in one request, however long.
     """
 
     async def send_in_parts(request: WireRequest, context: CallContext) -> Ranking:
@@ -35,17 +35,17 @@ def with_parts(send: Send, max_documents: int, scoring: Scoring | None) -> Send:
 
 
 async def _send_distinct(send: Send, request: WireRequest, context: CallContext, cap: int) -> Ranking:
-    """Sends each document once, and gives its score to all that equal it."""
+    """Send each distinct document once, and give its score to all duplicates."""
     keys = _identities(request.documents)
     if len(set(keys)) == len(keys):
         return await _send_split(send, request, context, cap)
-    places: dict[Hashable, list[int]] = {}
+    positions_by_key: dict[Hashable, list[int]] = {}
     for position, key in enumerate(keys):
-        places.setdefault(key, []).append(position)
-    twins = list(places.values())
-    # The best top_n of the caller's documents are among the best top_n distinct ones, by their first places.
-    ranking = await _send_split(send, _narrowed(request, [positions[0] for positions in twins]), context, cap)
-    rows = [(row, position) for row, index in enumerate(ranking.indices) for position in twins[index]]
+        positions_by_key.setdefault(key, []).append(position)
+    duplicates = list(positions_by_key.values())
+    # The best top_n of the caller's documents are duplicates of the best top_n distinct ones.
+    ranking = await _send_split(send, _narrowed(request, [positions[0] for positions in duplicates]), context, cap)
+    rows = [(row, position) for row, index in enumerate(ranking.indices) for position in duplicates[index]]
     vectors = ranking.embeddings
     expanded = replace(
         ranking,
@@ -57,13 +57,13 @@ async def _send_distinct(send: Send, request: WireRequest, context: CallContext,
 
 
 def _identities(documents: Sequence[WireDocument]) -> Sequence[Hashable]:
-    if set(map(type, documents)) <= {str}:  # the common case, at the speed of C
+    if set(map(type, documents)) <= {str}:  # fast path for the common case, in C
         return cast(Sequence[str], documents)
     return [document if isinstance(document, str) else tuple(document.items()) for document in documents]
 
 
 async def _send_split(send: Send, request: WireRequest, context: CallContext, cap: int) -> Ranking:
-    """Sends a list in parts, side by side, and merges them by score."""
+    """Send a list in parts, concurrently, and merge them by score."""
     if len(request.documents) <= cap:
         return await send(request, context)
     parts = _parts(range(len(request.documents)), cap)
@@ -81,16 +81,16 @@ async def _send_split(send: Send, request: WireRequest, context: CallContext, ca
 
 
 async def _send_in_rounds(send: Send, request: WireRequest, context: CallContext, cap: int) -> Ranking:
-    """Lets each part keep its best `top_n`, until one request holds the rest: its scores are the result's."""
+    """Rank parts and keep the best `top_n` of each, until one request holds the rest; return its ranking."""
     _check_rounds(request, cap)
-    heat = replace(request, return_embeddings=None)  # only the last round's vectors come out
+    heat = replace(request, return_embeddings=None)  # only the vectors of the last round are returned
     answers: list[Ranking] = []
     left: Sequence[int] = range(len(request.documents))
     while len(left) > cap:
         parts = _parts(left, cap)
         rankings = await _send_all(send, [_narrowed(heat, part) for part in parts], context)
         answers += rankings
-        # In the order given, since the order in a request is part of what a listwise model reads.
+        # In the order given, because listwise scores depend on the order of the documents.
         left = sorted(part[i] for part, ranking in zip(parts, rankings, strict=True) for i in ranking.indices)
     last = await send(_narrowed(request, left), context)
     answers.append(last)
@@ -104,15 +104,16 @@ async def _send_in_rounds(send: Send, request: WireRequest, context: CallContext
 
 
 def _check_rounds(request: WireRequest, cap: int) -> None:
-    """Refuses rounds that could drop a document of the result, or that would not end.
+    """Raise an error for rounds that could drop a document of the result, or that would not end.
 
-    With `top_n` at most half of `cap`, k parts leave at most k / 2 requests full: each round has fewer parts.
+    If `top_n` is at most half of `cap`, the documents left by k parts fill at most k / 2 requests, so that each round
+    has fewer parts.
     """
-    most = cap // 2
-    if request.top_n is not None and request.top_n <= most:
+    max_top_n = cap // 2
+    if request.top_n is not None and request.top_n <= max_top_n:
         return
     asked = "all of them are asked for" if request.top_n is None else f"top_n={request.top_n} is above half of that"
-    way_out = f"pass a top_n of at most {most}, or raise" if most else "raise"
+    way_out = f"pass a top_n of at most {max_top_n}, or raise" if max_top_n else "raise"
     raise InvalidRequestError(
         f"documents: {len(request.documents)} are more than one request holds (max_documents={cap}), and {asked}. "
         f"{request.model} is listwise: scores depend on the other documents, so those of parts cannot be merged, and "
@@ -121,17 +122,17 @@ def _check_rounds(request: WireRequest, cap: int) -> None:
 
 
 def _parts(positions: Sequence[int], cap: int) -> list[Sequence[int]]:
-    """As few parts as can be, dealt out like cards.
+    """Return as few parts as possible, with the positions dealt round-robin.
 
-    So they are of one size, because the largest one decides how long all take. And candidates that a retriever has
-    sorted are strong at the beginning: dealt out, few of the best are in one part, where they would compete for places.
+    The parts have equal sizes, because the largest one determines the latency. And since retrievers put the best
+    candidates first, dealing spreads them over the parts, so that few compete for the places of one part.
     """
     count = -(-len(positions) // cap)
     return [positions[first::count] for first in range(count)]
 
 
 async def _send_all(send: Send, requests: Sequence[WireRequest], context: CallContext) -> list[Ranking]:
-    """The rankings of all requests, sent side by side; the first that fails cancels the others and fails them all."""
+    """Send requests concurrently and return their rankings; the first failure cancels the others, and is raised."""
 
     def is_enough(outcome: Ranking | BaseException, _: int) -> bool:
         return isinstance(outcome, BaseException)
@@ -164,7 +165,7 @@ def _all_embeddings(rankings: Sequence[Ranking]) -> list[Sequence[float] | None]
 
 
 def _total(rankings: Sequence[Ranking]) -> Usage | None:
-    """The tokens of all; None where one answer does not tell its own."""
+    """Return the total tokens; None if a response does not report them."""
     usages = [ranking.usage for ranking in rankings if ranking.usage is not None]
     if len(usages) < len(rankings):
         return None

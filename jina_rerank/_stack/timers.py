@@ -1,4 +1,4 @@
-"""Starts things on the running event loop that nobody waits for: on asyncio, or as a system task of trio."""
+"""Timers and fire-and-forget tasks on the running event loop: asyncio's, or trio's with system tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,29 +9,29 @@ import anyio
 from anyio.lowlevel import current_token
 
 _running: Final[set["asyncio.Task[Any]"]] = set()
-"""An event loop holds its tasks weakly."""
+"""Strong references to the tasks, because an event loop keeps only weak ones."""
 
 
 def spawn(function: Callable[..., Any], *arguments: Any) -> None:
-    """Runs an async function, which must not fail, in a task of its own."""
+    """Run an async function, which must not raise, in a new task."""
     loop = current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):
         _spawn_on(loop, function, *arguments)
         return
-    import trio  # noqa: PLC0415  # no dependency: it is there where it runs
+    import trio  # noqa: PLC0415  # not a dependency, but installed if it is running
 
     trio.lowlevel.spawn_system_task(function, *arguments, context=copy_context())
 
 
 def call_later(seconds: float, action: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Runs `action`, which must not fail, after `seconds`, if the event loop still runs then.
+    """Run `action`, which must not raise, after `seconds`, if the event loop is still running then.
 
     Returns:
-        What calls it off, if it has not begun.
+        A function that cancels the action if it has not started.
     """
     loop = current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):
-        # A timer is dropped without a word when the loop ends; a task that still sleeps would be complained of.
+        # The end of the loop silently drops a timer, but asyncio warns of a task that is still sleeping.
         return loop.call_later(seconds, _spawn_on, loop, action).cancel
     pause = anyio.CancelScope()
     spawn(_after, seconds, action, pause)

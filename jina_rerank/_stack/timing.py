@@ -1,4 +1,4 @@
-"""The two clocks of a call: one for each attempt, one for the whole."""
+"""The timeout of an attempt, and the deadline of a call."""
 
 import anyio
 
@@ -10,7 +10,7 @@ from .connections import Closable, Connections
 
 
 def with_timeout(send: Send, timeout: float | None, url: str) -> Send:
-    """Ends one attempt, its body included, after `timeout` seconds: a server that trickles cannot hold it."""
+    """Cancel an attempt after `timeout` seconds, even while a server trickles the response body."""
     if timeout is None:
         return send
 
@@ -23,7 +23,7 @@ def with_timeout(send: Send, timeout: float | None, url: str) -> Send:
 
 
 def with_deadline(send: Send, connections: Connections[Closable], url: str) -> Send:
-    """Ends the whole call at its deadline, or when the client is closed."""
+    """Cancel a call at its deadline, or when the client is closed."""
 
     async def send_with_deadline(request: WireRequest, context: CallContext) -> Ranking:
         state = connections.here()

@@ -1,4 +1,4 @@
-"""The available transports: lanes, aiohttp's connections, or an HTTP client that the caller brings."""
+"""The available transports: lanes, aiohttp's connections, or an HTTP client of the caller."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,8 +13,8 @@ from .connections import Transport
 from .raw_response import RawResponse, read_response
 from .routes import route_to
 
-_IMPORTED_BY_CALLS: Final = ("anyio._backends._asyncio", "certifi", "concurrent.futures.thread", "encodings.idna")
-"""What anyio, httpx and asyncio put off until they are used."""
+_LAZY_IMPORTS: Final = ("anyio._backends._asyncio", "certifi", "concurrent.futures.thread", "encodings.idna")
+"""Modules that anyio, httpx and asyncio import on first use."""
 
 
 def transport_opener(url: str, config: ClientConfig) -> Callable[[], Transport]:
@@ -34,14 +34,14 @@ def transport_opener(url: str, config: ClientConfig) -> Callable[[], Transport]:
         return _callers_opener(config.http_client)
     route = route_to(url, proxy=config.proxy, verify=config.verify, trust_env=config.trust_env)
     if transport == "httpx":
-        from .lanes import Lanes, lane_opener  # noqa: PLC0415  # httpcore imports all of trio, where that is installed
+        from .lanes import Lanes, lane_opener  # noqa: PLC0415  # httpcore imports trio, if it is installed
 
         open_lane = lane_opener(url, route)
         return lambda: Lanes(open_lane)
     if transport != "aiohttp":
         raise ConfigurationError(f"transport: expected 'httpx' or 'aiohttp', got {transport!r}")
     try:
-        from .aiohttp import AiohttpTransport  # noqa: PLC0415  # of the extra [aiohttp]
+        from .aiohttp import AiohttpTransport  # noqa: PLC0415  # from the extra [aiohttp]
     except ImportError as error:
         missing = error.name
         raise ConfigurationError(
@@ -51,26 +51,26 @@ def transport_opener(url: str, config: ClientConfig) -> Callable[[], Transport]:
 
 
 def _import_early() -> None:
-    """Imports what the first call would: a process that is forked in the middle of an import can never finish it."""
-    for name in _IMPORTED_BY_CALLS:
-        with suppress(ImportError):  # what is renamed is imported by the first call again, and nothing else changes
+    """Import what the first call would import: a process forked in the middle of an import can never finish it."""
+    for name in _LAZY_IMPORTS:
+        with suppress(ImportError):  # if a library renames a module, the first call imports it
             import_module(name)
 
 
 def _callers_opener(http_client: object) -> Callable[[], Transport]:
     if isinstance(http_client, httpx.AsyncClient):
-        own = CallersClient(http_client, owned=False)
-        return lambda: own
+        transport = CallersClient(http_client, owned=False)
+        return lambda: transport
     if not callable(http_client):
         kind = type(http_client).__name__
         raise ConfigurationError(
             f"http_client: expected an httpx.AsyncClient, or a function that makes one; got {kind}"
         )
-    return lambda: CallersClient(_made(http_client), owned=True)
+    return lambda: CallersClient(_make_client(http_client), owned=True)
 
 
-def _made(make: Callable[[], object]) -> httpx.AsyncClient:
-    client = make()
+def _make_client(factory: Callable[[], object]) -> httpx.AsyncClient:
+    client = factory()
     if not isinstance(client, httpx.AsyncClient):
         kind = type(client).__name__
         raise ConfigurationError(f"http_client: the function must make an httpx.AsyncClient; it made {kind}")
@@ -78,14 +78,14 @@ def _made(make: Callable[[], object]) -> httpx.AsyncClient:
 
 
 class CallersClient:
-    """A client that the caller brings: its transport, proxies, hooks and certificates are used."""
+    """A transport over the caller's HTTP client, with its transport, proxies, hooks and certificates."""
 
     def __init__(self, client: httpx.AsyncClient, *, owned: bool) -> None:
         self._client = client
         self._owned = owned
 
     async def exchange(self, request: httpx.Request, /) -> RawResponse:
-        """Sends through the caller's client."""
+        """Send a request through the caller's client, and return the response."""
         if self._client.is_closed:
             raise ClientClosedError("http_client: it is closed")
         try:
@@ -101,6 +101,6 @@ class CallersClient:
         )
 
     async def aclose(self) -> None:
-        """Closes a client that a factory made for this loop; one that was handed over is its owner's to close."""
+        """Close a client that a factory made for this loop; a client passed by the caller remains open."""
         if self._owned:
             await self._client.aclose()

@@ -1,4 +1,4 @@
-"""One request that waits for its turn, and what keeps it waiting."""
+"""A request in the queue of the rate limiter, and the limit that delays it."""
 
 import math
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from .sliding_window import SlidingWindow, Use
 
 
 class Shortage(NamedTuple):
-    """What keeps a request waiting, if it is a limit of the key."""
+    """The limit of the key that delays a request."""
 
     seconds: float
-    """Until there is room, at the latest, if others send nothing more."""
+    """The most seconds until there is room, if others send nothing more."""
     foreign: float = 0.0
-    """What others hold of the limit."""
+    """The use by others."""
     limit: float = math.inf
     unit: str = ""
-    """What the limit counts, in words; empty if it is not known."""
+    """The unit of the limit, in words; "" if it is unknown."""
 
 
 class Waiter:
-    """One request that wants to be sent."""
+    """A request that waits to be sent."""
 
     __slots__ = (
         "_estimate",
@@ -47,51 +47,51 @@ class Waiter:
         self._estimated: int | None = None
         self.state: Literal["new", "waiting", "sent", "rejected", "done"] = "new"
         self.place: int = 0
-        """Its place in the queue: the lower is sent first."""
+        """The place in the queue: lower places are sent first."""
         self.is_late: bool = False
-        """Whether its call would probably end before the answer: then others go first."""
+        """Whether the call would probably end before the response; such requests are sent last."""
         self.deadline: float = math.inf
-        """When its call ends."""
+        """The time at which the call ends."""
         self.patience: float = math.inf
-        """Seconds for which it waits at the most once it is the first in the queue."""
+        """The most seconds to wait at the head of the queue."""
         self.wait: float = 0.0
-        """Seconds it would have had to wait, when it was rejected."""
+        """Seconds that a rejected request would have had to wait."""
         self.wakes_at: float = math.inf
-        """When it has to ask again, if nobody wakes it before."""
+        """The time at which to call `advance` again, unless woken before."""
         self.wake: Callable[[], object] = _noop
-        """Called when its state or `wakes_at` has changed."""
+        """The callback for a change of `state` or `wakes_at`."""
         self.sent_at: float = 0.0
         self.position: int = 0
-        """How many were in flight when it was sent, itself included."""
+        """Requests in flight when it was sent, including itself."""
         self.number: int = 0
-        """The number that the concurrency limit has given it."""
+        """The number that the concurrency limit assigned."""
         self.tokens_planned: int = 0
         self.requests_use: Use | None = None
         self.tokens_use: Use | None = None
         self.probes: tuple[SlidingWindow, ...] = ()
-        """The windows that had no room when it was sent."""
+        """The windows that it probes, since they had no room when it was sent."""
 
     def again(self) -> "Waiter":
-        """Return a waiter for the same request, which has been withdrawn."""
+        """Return a new waiter for the same request, after this one was withdrawn."""
         waiter = Waiter(self._estimate)
-        waiter._estimated, waiter.patience = self._estimated, self.patience  # one of its own kind
+        waiter._estimated, waiter.patience = self._estimated, self.patience
         return waiter
 
     @property
     def tokens(self) -> int:
-        """The estimated tokens, computed on first access."""
+        """The estimated tokens, which are computed on first access."""
         if self._estimated is None:
             self._estimated = self._estimate()
         return self._estimated
 
     @property
     def estimated(self) -> int | None:
-        """The estimated tokens, if anything has needed them so far."""
+        """The estimated tokens; None if they were not computed."""
         return self._estimated
 
     @property
     def order(self) -> tuple[bool, float]:
-        """What the queue is sorted by. Of those that are late, the one with the most time left is first."""
+        """The sort key of the queue. Late requests are last, those with the most time left first."""
         return self.is_late, -self.deadline if self.is_late else self.place
 
 
