@@ -20,7 +20,7 @@ BATCH = {"id": [7, 8], "query": ["q", "r"], "documents": [["a", "b"], ["c", "d"]
 ADDED = {"indices": [[1, 0], [1, 0]], "scores": [[0.2, 0.1], [0.2, 0.1]], "error": [None, None]}
 
 
-def test_it_adds_columns_to_a_batch(raw_server: RawServer) -> None:
+def test_call_adds_columns_to_batch(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url))
     assert reranker(BATCH) == {**BATCH, **ADDED}
@@ -35,7 +35,7 @@ def test_it_adds_columns_to_a_batch(raw_server: RawServer) -> None:
     }
 
 
-def test_a_row_that_fails_keeps_its_place(raw_server: RawServer) -> None:
+def test_failed_row_keeps_its_position(raw_server: RawServer) -> None:
     refused = send(http(b'{"detail": "no", "code": "AUTH_INVALID_API_KEY"}', 401))
     raw_server.plays = [GOOD, refused]
     reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=1))
@@ -64,7 +64,7 @@ def test_arguments_and_batches_are_checked(raw_server: RawServer) -> None:
             reranker(batch)
 
 
-def test_a_pickle_holds_no_key_and_no_client(monkeypatch: pytest.MonkeyPatch, raw_server: RawServer) -> None:
+def test_pickle_holds_no_key_and_no_client(monkeypatch: pytest.MonkeyPatch, raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     monkeypatch.setenv("JINA_API_KEY", "jina_secret")
     monkeypatch.setenv("JINA_RERANK_BASE_URL", raw_server.url)
@@ -86,7 +86,7 @@ def test_threads_and_copies_share_a_client(raw_server: RawServer) -> None:
     assert (len(raw_server.requests), raw_server.connections) == (40, 2)
 
 
-def test_it_works_in_the_processes_of_a_pool(raw_server: RawServer) -> None:
+def test_reranker_works_in_process_pool(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     reranker = BatchReranker(partial(SyncRerankClient, base_url=raw_server.url, max_concurrency=1))
     context = multiprocessing.get_context("spawn")

@@ -26,11 +26,11 @@ def page(ours: list[float], theirs: list[float]) -> str:
         ([0.0080, 0.0009, 0.0008], "0.80 | ≤ 0.85 | yes |"),
     ],
 )
-def test_a_target_is_compared_with_the_median_of_each_rounds_ratio(ours: list[float], row: str) -> None:
+def test_target_is_compared_with_the_median_of_each_rounds_ratio(ours: list[float], row: str) -> None:
     text = page(ours, [0.0100 if cpu > 0.001 else 0.0010 for cpu in ours])
     assert f"| CPU per call, 10 documents: jina_rerank to bare httpx | {row}" in text
 
 
-def test_what_was_not_measured_is_not_called_met() -> None:
+def test_unmeasured_target_is_not_reported_as_met() -> None:
     text = page([0.001], [0.001])
     assert "| CPU per call, 100 documents: cohere to jina_rerank | - | ≥ 2 | not measured |" in text

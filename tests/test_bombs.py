@@ -90,7 +90,7 @@ BOMBS: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read in /proc")
 @pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
 @pytest.mark.parametrize(("make", "says"), BOMBS.values(), ids=BOMBS)
-def test_a_bomb_costs_less_than_the_memory_of_one_answer(
+def test_decompression_bomb_uses_less_memory_than_one_answer(
     raw_server: RawServer, make: Callable[[], Any], says: str, transport: str
 ) -> None:
     raw_server.plays = [send(http(answer_body(2))), make()]

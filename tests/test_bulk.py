@@ -145,7 +145,7 @@ async def test_every_request_has_its_outcome(service: Service, ordered: bool) ->
     assert service.max_in_flight == 5
 
 
-async def test_order_is_that_of_the_requests_or_that_of_the_answers(service: Service) -> None:
+async def test_ordered_yields_in_request_order_and_unordered_in_completion_order(service: Service) -> None:
     requests = [job(0, "slow"), *(job(number) for number in range(1, 10))]
     async with service.client() as client:
         stream = client.rerank_many(requests, max_concurrency=3, ordered=False)
@@ -167,7 +167,7 @@ async def release_when(service: Service, condition: Callable[[], bool]) -> None:
     service.release.set()
 
 
-async def test_a_request_that_fails_stops_no_other(service: Service) -> None:
+async def test_failed_request_does_not_stop_others(service: Service) -> None:
     wrong: Any = ["q", ["a"]]
     async with service.client() as client:
         requests = [job(0), job(1, "refused"), wrong, job(3)]
@@ -180,7 +180,7 @@ async def test_a_request_that_fails_stops_no_other(service: Service) -> None:
     assert "requests[2]: expected a RerankRequest or a mapping with its fields, got list" in str(invalid.error)
 
 
-async def test_an_outcome_is_frozen_and_becomes_json(service: Service) -> None:
+async def test_outcome_is_frozen_and_becomes_json(service: Service) -> None:
     async with service.client() as client:
         good, refused = await all_of(client.rerank_many([job(7), job(8, "refused")]))
     with pytest.raises(FrozenInstanceError):
@@ -220,7 +220,7 @@ async def test_requests_are_read_no_further_than_four_times_the_concurrency(serv
         await stream.aclose()
 
 
-async def test_the_lowest_limit_that_is_stated_counts(service: Service) -> None:
+async def test_lowest_configured_limit_applies(service: Service) -> None:
     limits: list[tuple[dict[str, Any], int | None]]
     limits = [({"max_concurrency": 2}, 5), ({"rate_limit": RateLimit(concurrency=3)}, None), ({}, 4), ({}, None)]
     for (options, asked), expected in zip(limits, (2, 3, 4, 100), strict=True):
@@ -232,7 +232,7 @@ async def test_the_lowest_limit_that_is_stated_counts(service: Service) -> None:
             assert source.read == 4 * expected
 
 
-async def test_an_outcome_does_not_wait_for_the_next_request(service: Service) -> None:
+async def test_outcome_does_not_wait_for_the_next_request(service: Service) -> None:
     sender, receiver = anyio.create_memory_object_stream[Job](1)
     async with service.client() as client, client.rerank_many(receiver) as stream:
         for number in range(3):
@@ -243,7 +243,7 @@ async def test_an_outcome_does_not_wait_for_the_next_request(service: Service) -
     receiver.close()
 
 
-async def test_the_deadline_begins_with_the_turn_of_a_request() -> None:
+async def test_deadline_starts_when_request_leaves_queue() -> None:
     async def second_long(request: httpx.Request) -> httpx.Response:
         await anyio.sleep(30 if b'"late"' in request.content else 1)
         return httpx.Response(200, content=answer_body(2))
@@ -278,7 +278,7 @@ async def test_arguments_are_checked_at_once(service: Service) -> None:
 # How it ends
 
 
-async def test_break_disturbs_nobody_and_leaves_nobody_behind(service: Service) -> None:
+async def test_break_cancels_workers_and_keeps_client_usable(service: Service) -> None:
     source = Source(lambda number: job(number, "quick" if number == 0 else "slow"))
     async with service.client() as client:
         async for outcome in client.rerank_many(source, max_concurrency=5):
@@ -289,7 +289,7 @@ async def test_break_disturbs_nobody_and_leaves_nobody_behind(service: Service) 
         assert (await client.rerank("quick", ["a", "b"])).documents == ["b", "a"]
 
 
-async def test_a_dropped_stream_ends_its_workers(service: Service) -> None:
+async def test_dropped_stream_cancels_its_workers(service: Service) -> None:
     async with service.client() as client:
         stream = client.rerank_many(Source(lambda number: job(number, "slow")), max_concurrency=5)
         with anyio.move_on_after(0.01):
@@ -301,7 +301,7 @@ async def test_a_dropped_stream_ends_its_workers(service: Service) -> None:
         assert service.in_flight == 0
 
 
-async def test_a_kept_stream_goes_on_after_a_break_and_after_a_cancelled_wait(service: Service) -> None:
+async def test_kept_stream_resumes_after_break_and_after_cancelled_wait(service: Service) -> None:
     requests = [job(number, "slow" if number == 4 else "quick") for number in range(9)]
     async with service.client() as client:
         stream = client.rerank_many(requests, max_concurrency=2)
@@ -318,7 +318,7 @@ async def test_a_kept_stream_goes_on_after_a_break_and_after_a_cancelled_wait(se
         assert seen + [outcome.index async for outcome in stream] == list(range(9))
 
 
-async def test_a_cancelled_consumer_leaves_no_workers(service: Service) -> None:
+async def test_cancelled_consumer_leaves_no_workers(service: Service) -> None:
     async def consume() -> None:
         async for _ in client.rerank_many(Source(lambda number: job(number, "slow")), max_concurrency=5):
             pass
@@ -333,7 +333,7 @@ async def test_a_cancelled_consumer_leaves_no_workers(service: Service) -> None:
         assert service.in_flight == 0
 
 
-async def test_closing_ends_it_for_all_who_wait(service: Service) -> None:
+async def test_closing_stream_ends_all_waiting_consumers(service: Service) -> None:
     source = Source(lambda number: job(number, "slow"))
     async with service.client() as client:
         async with client.rerank_many(source, max_concurrency=5) as stream, anyio.create_task_group() as tasks:
@@ -379,9 +379,7 @@ async def test_closing_the_client_leaves_no_request_without_an_outcome(service: 
 
 @pytest.mark.parametrize("kind", [plain, lambda source: source], ids=["iterator", "async generator"])
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_what_the_iterable_raises_comes_after_all_that_was_read(
-    service: Service, ordered: bool, kind: Any
-) -> None:
+async def test_error_of_iterable_is_raised_after_outcomes_read(service: Service, ordered: bool, kind: Any) -> None:
     def make(number: int) -> Job:
         if number == 7:
             raise KeyError("line 7")
@@ -395,7 +393,7 @@ async def test_what_the_iterable_raises_comes_after_all_that_was_read(
         assert await all_of(stream) == []
 
 
-async def test_what_a_hook_raises_ends_the_reading(service: Service) -> None:
+async def test_error_of_hook_stops_reading(service: Service) -> None:
     source = Source(lambda number: job(number, "broken hook" if number == 1 else "quick"))
     async with service.client() as client:
         outcomes, error = await up_to_the_error(client.rerank_many(source, max_concurrency=2))
@@ -404,7 +402,7 @@ async def test_what_a_hook_raises_ends_the_reading(service: Service) -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_what_a_hook_raises_is_raised_also_when_all_was_read(service: Service, ordered: bool) -> None:
+async def test_error_of_hook_is_raised_when_input_is_exhausted(service: Service, ordered: bool) -> None:
     async with service.client() as client:
         stream = client.rerank_many([*jobs(3), job(3, "hook that breaks late")], ordered=ordered)
         first = await anext(stream)
@@ -416,7 +414,7 @@ async def test_what_a_hook_raises_is_raised_also_when_all_was_read(service: Serv
         assert await all_of(stream) == []
 
 
-async def test_closing_the_client_is_told_also_when_all_was_read(service: Service) -> None:
+async def test_closing_client_raises_when_input_is_exhausted(service: Service) -> None:
     client = service.client()
     stream = client.rerank_many([job(0), job(1, "slow"), job(2, "slow")])
     await anext(stream)
@@ -428,7 +426,7 @@ async def test_closing_the_client_is_told_also_when_all_was_read(service: Servic
     assert await all_of(stream) == []
 
 
-def test_a_stream_stays_on_its_event_loop_and_the_loop_ends_in_spite_of_it() -> None:
+def test_stream_is_bound_to_its_event_loop_and_does_not_block_loop_exit() -> None:
     service = Service()
     client = service.client()
     stream = client.rerank_many(Source(lambda number: job(number, "quick" if number == 0 else "slow")))
@@ -449,7 +447,7 @@ def test_a_stream_stays_on_its_event_loop_and_the_loop_ends_in_spite_of_it() -> 
 # Counts
 
 
-async def test_progress_is_told_with_each_outcome(service: Service) -> None:
+async def test_progress_is_called_with_each_outcome(service: Service) -> None:
     told: list[BatchProgress] = []
     async with service.client() as client:
         requests = [job(number, "refused" if number == 1 else "quick") for number in range(4)]
@@ -495,7 +493,7 @@ async def test_totals_of_a_client_its_clones_and_its_streams(service: Service) -
             assert totals.price == pytest.approx(tokens * 0.05 / 1e6)
 
 
-async def test_totals_leave_out_what_was_refused_before_it_was_sent(service: Service) -> None:
+async def test_totals_exclude_requests_never_sent(service: Service) -> None:
     client = service.client(max_documents=2)
     async with client:
         outcomes = await all_of(client.rerank_many([Job(id=0, query="q", documents=["a", "b", "c"])]))
@@ -505,7 +503,7 @@ async def test_totals_leave_out_what_was_refused_before_it_was_sent(service: Ser
     assert client.totals == Totals()
 
 
-async def test_an_estimate_is_near_the_bytes_and_sends_nothing(service: Service) -> None:
+async def test_estimate_is_near_the_bytes_and_sends_nothing(service: Service) -> None:
     async with service.client() as client:
         request = RerankRequest(query="q" * 40, documents=["d" * 400, "", "d" * 4000], max_doc_length=500)
         assert client.estimate_tokens(request) == 10 + 100 + 500
@@ -549,7 +547,7 @@ async def test_invalid_request_has_its_error_in_its_outcome(service: Service, in
     assert json.loads(json.dumps(good.to_dict()))["request"] == {"query": "q", "documents": ["a", "b"]}
 
 
-async def test_mapping_and_key_rank_objects_of_the_callers_own(service: Service) -> None:
+async def test_mapping_and_key_rank_custom_objects(service: Service) -> None:
     first, second = {"title": "a"}, {"title": "b"}
     requests: list[dict[str, Any]] = [
         {"query": "q", "documents": [first, second], "top_n": 1},

@@ -88,7 +88,7 @@ def test_every_request_has_its_outcome(client: SyncRerankClient, raw_server: Raw
     assert client.estimate_tokens(requests[0]) == 4
 
 
-def test_requests_are_read_in_the_callers_thread_and_no_further_than_need_be(client: SyncRerankClient) -> None:
+def test_requests_are_read_lazily_in_callers_thread(client: SyncRerankClient) -> None:
     threads = set()
 
     def make(number: int) -> Job:
@@ -119,14 +119,16 @@ def test_break_leaves_no_worker_behind(client: SyncRerankClient, raw_server: Raw
     assert client.rerank("quick", ["a", "b"]).documents == ["b", "a"]
 
 
-def test_a_kept_stream_goes_on_after_a_break(client: SyncRerankClient) -> None:
+def test_kept_stream_resumes_after_break(client: SyncRerankClient) -> None:
     stream = client.rerank_many(jobs(10), max_concurrency=2)
     first = list(itertools.islice(stream, 4))
     assert [outcome.index for outcome in [*first, *stream]] == list(range(10))
 
 
 @pytest.mark.parametrize("closing", ["stream", "client"])
-def test_closing_ends_it_for_another_thread(client: SyncRerankClient, raw_server: RawServer, closing: str) -> None:
+def test_closing_stream_ends_iteration_in_another_thread(
+    client: SyncRerankClient, raw_server: RawServer, closing: str
+) -> None:
     stream = client.rerank_many((job(number, "slow") for number in itertools.count()), max_concurrency=3)
     with ThreadPoolExecutor(1) as threads:
         ended = threads.submit(up_to_the_error, stream)
@@ -142,7 +144,7 @@ def test_closing_ends_it_for_another_thread(client: SyncRerankClient, raw_server
         assert type(error) is ClientClosedError
 
 
-def test_closing_the_client_ends_it_for_a_thread_that_reads(client: SyncRerankClient) -> None:
+def test_closing_client_ends_iteration_in_another_thread(client: SyncRerankClient) -> None:
     def read() -> Iterator[Job]:
         yield job(0)
         client.close()
@@ -153,7 +155,7 @@ def test_closing_the_client_ends_it_for_a_thread_that_reads(client: SyncRerankCl
     assert (type(outcomes[1].error), type(error)) == (ClientClosedError, ClientClosedError)
 
 
-def test_what_the_iterable_raises_comes_after_all_that_was_read(client: SyncRerankClient) -> None:
+def test_error_of_iterable_is_raised_after_outcomes_read(client: SyncRerankClient) -> None:
     def read() -> Iterator[Job]:
         yield from jobs(7)
         raise KeyError("line 7")
@@ -165,7 +167,7 @@ def test_what_the_iterable_raises_comes_after_all_that_was_read(client: SyncRera
     assert list(stream) == []
 
 
-def test_a_request_that_fails_stops_no_other(client: SyncRerankClient, raw_server: RawServer) -> None:
+def test_failed_request_does_not_stop_others(client: SyncRerankClient, raw_server: RawServer) -> None:
     raw_server.plays = [GOOD, send(http(b"", 422)), GOOD]
     with client.rerank_many(jobs(3), max_concurrency=1) as stream:
         first, failed, last = stream
@@ -182,7 +184,7 @@ def test_end_of_iteration_that_progress_raises_is_an_error(client: SyncRerankCli
         list(client.rerank_many(jobs(3), progress=progress))
 
 
-def test_an_async_iterable_is_for_the_other_client(client: SyncRerankClient) -> None:
+def test_async_iterable_is_refused_with_hint_at_async_client(client: SyncRerankClient) -> None:
     async def read() -> AsyncIterator[RerankRequest]:
         yield job(0)
 
@@ -229,7 +231,7 @@ OPEN_AT_THE_END = {
 
 
 @pytest.mark.parametrize("code", OPEN_AT_THE_END.values(), ids=OPEN_AT_THE_END)
-def test_an_open_stream_delays_no_exit_and_is_not_complained_of(raw_server: RawServer, code: str) -> None:
+def test_open_stream_neither_delays_exit_nor_warns(raw_server: RawServer, code: str) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + MANY + code, raw_server.url) == ("['b', 'a']", "", 0)
 
@@ -276,7 +278,7 @@ print(seen + [outcome.index for outcome in stream] == list(range(50)))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 @pytest.mark.usefixtures("no_coverage_in_programs")
-def test_a_stream_stays_in_its_process(raw_server: RawServer) -> None:
+def test_stream_stays_in_its_process(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     with start(HEAD + FORK, raw_server.url, "-W", "ignore:.*fork.*:DeprecationWarning") as process:
         out, err = process.communicate(timeout=LONGEST_SECONDS)

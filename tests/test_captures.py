@@ -93,17 +93,17 @@ def assert_same(response: httpx.Response, capture: Capture) -> None:
     assert all(result["document"] == seen[result["index"]] for result in answer["results"] if "document" in result)
 
 
-def test_the_record_is_whole() -> None:
+def test_recording_is_complete() -> None:
     assert len(CAPTURES) == 72
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda capture: f"{capture.model}-{capture.case}")
-async def test_the_container_answers_as_recorded(container: httpx.AsyncClient, capture: Capture) -> None:
+async def test_container_answers_as_recorded(container: httpx.AsyncClient, capture: Capture) -> None:
     assert_same(await send(container, capture), capture)
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda capture: f"{capture.model}-{capture.case}")
-async def test_the_hosted_api_answers_alike(hosted: httpx.AsyncClient, capture: Capture) -> None:
+async def test_hosted_emulator_answers_like_recording(hosted: httpx.AsyncClient, capture: Capture) -> None:
     response = await send(hosted, capture)
     if capture.case in HOSTED:
         assert (response.status_code, response.json()["detail"]) == HOSTED[capture.case]

@@ -125,7 +125,7 @@ def until(reached: Callable[[], object]) -> None:
 
 @pytest.mark.usefixtures("asked")
 class TestRank:
-    def test_a_pipe_gets_the_best_line_first(self, file: str) -> None:
+    def test_pipe_gets_the_best_line_first(self, file: str) -> None:
         result = call("rank", "organic skincare", file)
         rows = [line.split("\t") for line in result.stdout.splitlines()]
         assert [(rank, index, document) for rank, index, _, document in rows] == [
@@ -148,12 +148,12 @@ class TestRank:
         scores = [row["relevance_score"] for row in rows]
         assert scores == sorted(scores, key=float, reverse=True)  # type: ignore[arg-type]  # they are numbers
 
-    def test_the_scorer_is_named_apart_from_the_results(self, file: str) -> None:
+    def test_scorer_is_named_apart_from_the_results(self, file: str) -> None:
         result = call("rank", "organic skincare", file)
         assert result.stderr == "jina-rerank: scored by the emulator (lexical), not by Jina's model\n"
 
     @pytest.mark.parametrize("option", ["-n", "--top-n"])
-    def test_the_best_alone(self, file: str, option: str) -> None:
+    def test_top_1_prints_best_document(self, file: str, option: str) -> None:
         assert [row["index"] for row in ranked("organic skincare", file, option, "1")] == [3]
 
     @pytest.mark.parametrize("arguments", [(), ("-",)])
@@ -177,12 +177,12 @@ class TestRank:
         rows = ranked("skin", str(path))
         assert [(row["index"], row["document"]) for row in rows] == [(2, "skin é"), (0, "oil"), (1, "")]
 
-    def test_only_a_newline_ends_a_document(self) -> None:
+    def test_newline_alone_separates_documents(self) -> None:
         document = "skin\x0b\x0c\x1c\x85\u2028 care\tend"
         rows = ranked("skin", stdin=f"{document}\noil".encode())
         assert [row["document"] for row in rows] == [document, "oil"]
 
-    def test_json_escapes_what_commands_a_terminal(self) -> None:
+    def test_json_escapes_control_characters(self) -> None:
         result = call("rank", "skin", "--json", stdin=b"skin \x1b[31m \xc2\x9b \x7f \xe2\x80\xae")
         assert result.stdout.isascii()
         assert re.search(r"[\x00-\x09\x0b-\x1f\x7f]", result.stdout) is None
@@ -194,7 +194,7 @@ class TestRank:
         assert result.stderr == "jina-rerank: the input is empty: there is nothing to rank\n"
 
 
-def test_local_asks_nobody_else(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_sends_no_request(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Neither the user's server nor a proxy, both of which would refuse; and not with the user's key.
     monkeypatch.setenv("JINA_RERANK_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -206,7 +206,7 @@ def test_local_asks_nobody_else(file: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class TestWhatIsSent:
-    def test_the_model_and_the_key_of_the_environment(
+    def test_model_and_the_key_of_the_environment(
         self, raw_server: RawServer, file: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         raw_server.plays = [send(http(answer_body(3)))]
@@ -231,7 +231,7 @@ class TestWhatIsSent:
 # How rank fails
 
 
-def test_a_deprecated_model_is_named_with_its_replacement(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deprecated_model_is_named_with_its_replacement(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JINA_API_KEY", "jina_test")
     with respx.mock() as router:
         router.post("https://api.jina.ai/v1/rerank").mock(return_value=httpx.Response(200, content=answer_body(3)))
@@ -251,10 +251,10 @@ class TestWrongUse:
     def test_two_servers(self, file: str) -> None:
         refused(call("rank", "skin", file, "--local", "--base-url", "http://127.0.0.1:9"), 2, "--local", "--base-url")
 
-    def test_a_base_url_that_is_none(self, file: str) -> None:
+    def test_invalid_base_url_is_refused(self, file: str) -> None:
         refused(call("rank", "skin", file, "--base-url", "localhost:8000"), 2, "--base-url: expected http")
 
-    def test_no_time_at_all(self, file: str) -> None:
+    def test_zero_timeout_is_refused(self, file: str) -> None:
         refused(
             call("rank", "skin", file, "--local", "--deadline", "nan"),
             2,
@@ -265,7 +265,7 @@ class TestWrongUse:
         path = str(tmp_path / "missing")
         refused(call("rank", "skin", path), 2, f"{path} cannot be read: No such file")
 
-    def test_a_directory(self, tmp_path: Path) -> None:
+    def test_directory(self, tmp_path: Path) -> None:
         refused(call("rank", "skin", str(tmp_path)), 2, "cannot be read")
 
     def test_not_utf_8(self, tmp_path: Path) -> None:
@@ -299,17 +299,17 @@ class TestFailedApi:
         ],
         ids=["refusal", "no ranking", "wrong ranking", "silence"],
     )
-    def test_an_answer_that_is_none(self, raw_server: RawServer, file: str, play: Play, part: str) -> None:
+    def test_malformed_answer_is_explained(self, raw_server: RawServer, file: str, play: Play, part: str) -> None:
         raw_server.plays = [play]
         limits = ("--timeout", "0.2", "--deadline", "0.3")
         refused(call("rank", "skin", file, "--base-url", raw_server.url, *limits), 1, part)
 
-    def test_nobody_listens(self, file: str) -> None:
+    def test_connection_refused_is_explained(self, file: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         refused(call("rank", "skin", file, "--base-url", url), 1, "no connection", url)
 
-    def test_a_wrong_key_is_not_shown(self, emulator: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wrong_key_is_not_shown(self, emulator: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("JINA_RERANK_BASE_URL", emulator)
         monkeypatch.setenv("JINA_API_KEY", "sk-secret")
         result = call("rank", "skin", file)
@@ -381,7 +381,7 @@ class TestShellWords:
         refused(result, 2, told)
         assert re.search(r"\w=(?!\w)|[a-z]_[a-z]", result.stderr) is None
 
-    def test_no_key_names_what_needs_none(self, file: str) -> None:
+    def test_missing_key_error_lists_keyless_options(self, file: str) -> None:
         refused(call("rank", "skin", file), 2, "set JINA_API_KEY", "--local", "`jina-rerank serve`")
 
 
@@ -432,7 +432,7 @@ class TestFields:
 # Processes: pipes, signals, terminals
 
 
-def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+def test_closed_pipe_ends_quietly(tmp_path: Path) -> None:
     path = tmp_path / "documents"
     path.write_text("skincare with aloe vera and more\n" * 20_000)
     with start("rank", "skin", str(path), "--local", "--model", "jina-reranker-m0") as process:
@@ -445,7 +445,7 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_long_file(tmp_path: Path) -> None:
+def test_long_file(tmp_path: Path) -> None:
     path = tmp_path / "documents"
     path.write_text("".join(f"bottle {number}\n" for number in range(1100)))
     refused(call("rank", "bottle 7", str(path)), 2, "--top-n of at most 512", "raise --max-documents")
@@ -455,7 +455,7 @@ def test_a_long_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
-def test_a_full_disk(file: str) -> None:
+def test_full_disk(file: str) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             command("rank", "skin", file, "--local"), stdout=full, stderr=subprocess.PIPE, env=environment()
@@ -465,7 +465,7 @@ def test_a_full_disk(file: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes streams")
-def test_results_that_nobody_can_get_are_an_error(file: str) -> None:
+def test_closed_stdout_is_an_error(file: str) -> None:
     arguments = ["sh", "-c", '"$@" >&-', "sh", *command("rank", "skin", file, "--local")]
     done = subprocess.run(arguments, stderr=subprocess.PIPE, env=environment())
     assert done.returncode == 2
@@ -541,7 +541,7 @@ class TestOnATerminal:
         return str(path)
 
     @pytest.mark.parametrize("columns", [80, 40])
-    def test_a_table(self, hostile: str, columns: int) -> None:
+    def test_table(self, hostile: str, columns: int) -> None:
         shown, code = on_terminal(command("rank", "skincare", hostile, "--local"), columns)
         header, *rows = without_styles(shown).splitlines()
         assert code == 0
@@ -550,7 +550,7 @@ class TestOnATerminal:
         assert max(map(len, [header, *rows])) <= columns
         assert {row.index(row.split(maxsplit=3)[3]) for row in rows} == {header.index("document")}
 
-    def test_documents_give_no_orders(self, hostile: str) -> None:
+    def test_control_characters_in_documents_are_escaped(self, hostile: str) -> None:
         shown, _ = on_terminal(command("rank", "skincare", hostile, "--local"), 120)
         text = without_styles(shown)
         assert HOSTILE[0] in text
@@ -558,7 +558,7 @@ class TestOnATerminal:
         assert "skincare and much more" in text
         assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text) is None
 
-    def test_a_terminal_without_the_letters(self, hostile: str) -> None:
+    def test_unencodable_characters_are_replaced_on_terminal(self, hostile: str) -> None:
         shown, code = on_terminal(command("rank", "skincare", hostile, "--local"), PYTHONIOENCODING="ascii")
         assert code == 0
         assert "???" in shown
@@ -593,7 +593,7 @@ def serving(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
 
 class TestServe:
     @pytest.mark.parametrize("arguments", [("--latency", "0.1"), ("--host", "0.0.0.0")])
-    def test_what_it_says_works(self, file: str, arguments: tuple[str, ...]) -> None:
+    def test_printed_commands_work(self, file: str, arguments: tuple[str, ...]) -> None:
         with serving(*arguments) as (process, greeting):
             settings = re.findall(r"(JINA_\w+)=(\S+)", greeting)
             assert [name for name, _ in settings] == ["JINA_RERANK_BASE_URL", "JINA_API_KEY"]
@@ -606,7 +606,7 @@ class TestServe:
             assert process.returncode == 0
 
     @pytest.mark.parametrize("arguments", [(), ("--no-key",), ("--serving", "jina-reranker-m0")])
-    def test_its_own_example_ranks_right(self, arguments: tuple[str, ...]) -> None:
+    def test_printed_example_ranks_right(self, arguments: tuple[str, ...]) -> None:
         with serving(*arguments) as (_, greeting):
             [lines] = re.findall(r"another terminal:\n(.*)\n\n", greeting, re.DOTALL)
             lines = lines.replace("jina-rerank rank", f"{sys.executable} -m jina_rerank.cli rank")
@@ -629,12 +629,12 @@ class TestServe:
         assert re.search(r"\d 401 AUTH_INVALID_API_KEY \d+\.\d ms$", bad)
         assert not re.search("hidden|nonsense|secret|skin", log)
 
-    def test_a_model_that_is_none_to_serve(self) -> None:
+    def test_unknown_model_to_serve_is_refused(self) -> None:
         refused(
             call("serve", "--port", "0", "--serving", "gpt"), 2, "serving 'gpt': no such model; there are jina-reranker"
         )
 
-    def test_serves_on_when_nobody_reads_what_it_says(self) -> None:
+    def test_server_keeps_running_when_stdout_is_closed(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
 
@@ -660,15 +660,15 @@ class TestServe:
                 _, errors = rank.communicate(timeout=LONGEST_SECONDS)
             assert (rank.returncode, "Insufficient account balance" in errors) == (1, True)
 
-    def test_a_fault_that_is_none(self) -> None:
+    def test_invalid_fault_is_refused(self) -> None:
         refused(call("serve", "--port", "0", "--fault", "503:2"), 2, "the probability must be a number from 0 to 1")
 
-    def test_the_neural_scorer(self) -> None:
+    def test_neural_scorer(self) -> None:
         pytest.importorskip("onnxruntime")
         with serving("--scorer", "minilm") as (_, greeting):
             assert "Scorer: minilm" in greeting
 
-    def test_a_scorer_of_the_users_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_custom_scorer_is_served(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         program = "def by_length(query, documents): return map(len, documents)\n"
         (tmp_path / "own_scores.py").write_text(program + "number = 3\ndef alone(query): ...\n")
         monkeypatch.chdir(tmp_path)
@@ -704,21 +704,21 @@ class TestServe:
                 finally:
                     rank.kill()
 
-    def test_a_port_in_use(self) -> None:
+    def test_port_in_use(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = str(listener.getsockname()[1])
             refused(
                 call("serve", "--port", port), 2, f"cannot listen on 127.0.0.1, port {port}: Address already in use\n"
             )
 
-    def test_an_address_of_another_machine(self) -> None:
+    def test_address_of_another_machine(self) -> None:
         refused(call("serve", "--host", "192.0.2.1", "--port", "0"), 2, "cannot listen on 192.0.2.1")
 
-    def test_an_endless_latency(self) -> None:
+    def test_infinite_latency_is_refused(self) -> None:
         refused(call("serve", "--port", "0", "--latency", "inf"), 2, "latency must be a finite number")
 
     @pytest.mark.parametrize("latency", ["soon", "50:", "50:0.1,", "50:1,50:2"])
-    def test_a_latency_that_is_none(self, latency: str) -> None:
+    def test_invalid_latency_is_refused(self, latency: str) -> None:
         refused(call("serve", "--port", "0", "--latency", latency), 2, f"latency '{latency}': ")
 
 
@@ -741,7 +741,7 @@ class TestServe:
         ("starlette", ["demo"], "demo"),
     ],
 )
-def test_a_missing_extra(missing: str, arguments: list[str], extra: str) -> None:
+def test_missing_extra(missing: str, arguments: list[str], extra: str) -> None:
     code = (
         f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}\n"
         "from jina_rerank.cli import main; main()"
@@ -752,7 +752,7 @@ def test_a_missing_extra(missing: str, arguments: list[str], extra: str) -> None
     assert f'pip install "jina-rerank[{extra}]"' in done.stderr
 
 
-def test_the_library_needs_no_command_line() -> None:
+def test_library_needs_no_command_line() -> None:
     code = "import sys; sys.modules['typer'] = sys.modules['rich'] = None; import jina_rerank, jina_rerank.cli"
     assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
 
@@ -789,7 +789,7 @@ def test_shells_complete(words: str, completed: list[str]) -> None:
     assert sorted(done.stdout.split()) == sorted(completed)
 
 
-def test_the_package_is_a_program() -> None:
+def test_package_is_a_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jina_rerank", "--version"], capture_output=True, text=True, env=environment()
     )

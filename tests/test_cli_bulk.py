@@ -78,7 +78,7 @@ def files(folder: Path) -> set[str]:
 
 @pytest.mark.usefixtures("asked")
 class TestFormats:
-    def test_a_line_for_each_row_in_their_order(self, folder: Path) -> None:
+    def test_line_for_each_row_in_their_order(self, folder: Path) -> None:
         result = call("bulk", "in.jsonl", "out.jsonl", "--top-n", "2")
         assert (result.exit_code, result.stdout) == (0, "")
         assert result.stderr.splitlines()[0] == "jina-rerank: scored by the emulator (lexical), not by Jina's model"
@@ -131,7 +131,7 @@ class TestFormats:
             assert row["error"]["message"].startswith("id: expected a text or an integer")
 
     @pytest.mark.parametrize("ending", ["csv", "parquet"])
-    def test_what_is_complete_is_known_again(self, folder: Path, ending: str) -> None:
+    def test_rerun_recognizes_complete_output(self, folder: Path, ending: str) -> None:
         pytest.importorskip("pyarrow")
         out = folder / f"out.{ending}"
         assert call("bulk", "in.jsonl", out.name).exit_code == 0
@@ -270,7 +270,7 @@ BROKEN = {
 
 @pytest.mark.usefixtures("asked")
 class TestFailures:
-    def test_rows_that_break_a_rule_stop_no_other(self, folder: Path) -> None:
+    def test_invalid_rows_do_not_stop_others(self, folder: Path) -> None:
         broken = [line for line, _ in BROKEN.values()]
         write(folder / "in.jsonl", [*broken[:3], *LINES[:2], *broken[3:]])
         result = call("bulk", "in.jsonl", "out.jsonl")
@@ -285,7 +285,7 @@ class TestFailures:
             assert row["error"]["type"] == "InvalidRequestError"
             assert message in row["error"]["message"]
 
-    def test_a_row_that_was_mended_gets_into_its_place(self, folder: Path) -> None:
+    def test_repaired_row_is_inserted_in_order(self, folder: Path) -> None:
         write(folder / "in.jsonl", ["{", *LINES[1:5]])
         assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
         write(folder / "in.jsonl", LINES[:6])
@@ -295,7 +295,7 @@ class TestFailures:
         assert [row["id"] for row in read(folder / "out.jsonl")] == [f"q{i}" for i in range(6)]
         assert files(folder) == {"in.jsonl", "out.jsonl"}
 
-    def test_what_every_row_would_meet_ends_the_run(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_error_common_to_all_rows_ends_run(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with serve(balance=200) as server:
             ask(server.url, monkeypatch)
             result = call("bulk", "in.jsonl", "out.jsonl")
@@ -304,7 +304,7 @@ class TestFailures:
         assert 0 < len(read(folder / "out.jsonl")) < ROWS
         assert not (folder / "out.jsonl.failed.jsonl").exists()
 
-    def test_a_host_that_does_not_exist_ends_the_run(self, folder: Path) -> None:
+    def test_host_that_does_not_exist_ends_the_run(self, folder: Path) -> None:
         nowhere = f"http://{'a' * 64}.test"  # longer than a name can be, so that nobody is asked
         refused(call("bulk", "in.jsonl", "out.jsonl", "--base-url", nowhere), 1, "the host was not found")
         assert files(folder) == {"in.jsonl"}
@@ -356,7 +356,9 @@ class TestRefusals:
         ],
         ids=lambda value: value[0] if isinstance(value, tuple) and value[0].endswith("l") else None,
     )
-    def test_nothing_is_touched(self, folder: Path, arguments: tuple[str, str], parts: tuple[str, ...]) -> None:
+    def test_refused_run_changes_no_file(
+        self, folder: Path, arguments: tuple[str, str], parts: tuple[str, ...]
+    ) -> None:
         if "none.parquet" in arguments:
             pytest.importorskip("pyarrow")
         (folder / "columns.csv").write_text("id,query,text\n1,a,b\n")
@@ -380,7 +382,7 @@ class TestRefusals:
         assert contents(folder) == before
 
     @pytest.mark.parametrize("change", ["text", "fewer", "model", "local"])
-    def test_an_output_of_something_else(self, folder: Path, change: str) -> None:
+    def test_foreign_output_file_is_refused(self, folder: Path, change: str) -> None:
         assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 0
         before = (folder / "out.jsonl").read_bytes()
         if change == "text":
@@ -394,7 +396,7 @@ class TestRefusals:
         assert (folder / "out.jsonl").read_bytes() == before
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of a file's size")
-    def test_a_full_disk(self, folder: Path) -> None:
+    def test_full_disk(self, folder: Path) -> None:
         limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); "
         run = "from jina_rerank.cli import main; sys.argv[1:] = ['bulk', 'in.jsonl', 'out.jsonl']; main()"
         # Coverage would have to write a file of its own.
@@ -413,7 +415,7 @@ class TestRefusals:
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_terminal_gets_a_bar(folder: Path) -> None:
+def test_terminal_gets_a_bar(folder: Path) -> None:
     pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
     write(folder / "in.jsonl", ["{", *LINES])
     ours, theirs = pty.openpty()
@@ -445,7 +447,7 @@ def started(*arguments: str) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
-def test_killed_at_random_moments_it_ends_as_if_it_never_was(
+def test_run_killed_at_random_moments_resumes_to_same_output(
     folder: Path, asked: str, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow")
@@ -473,7 +475,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(
 
 
 @pytest.mark.usefixtures("asked")
-def test_torn_anywhere_it_goes_on(folder: Path) -> None:
+def test_output_truncated_anywhere_is_resumed(folder: Path) -> None:
     write(folder / "in.jsonl", [*LINES[:4], "{", *LINES[4:6]])
     assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
     out, side = folder / "out.jsonl", folder / "out.jsonl.failed.jsonl"
@@ -488,7 +490,7 @@ def test_torn_anywhere_it_goes_on(folder: Path) -> None:
         assert (out.read_bytes(), side.read_bytes()) == (whole, failed)
 
 
-def test_killed_between_the_files_of_a_merge(folder: Path, asked: str) -> None:
+def test_run_killed_between_files_of_merge_is_resumed(folder: Path, asked: str) -> None:
     write(folder / "in.jsonl", ["{", *LINES[1:4]])
     assert call("bulk", "in.jsonl", "out.jsonl").exit_code == 1
     stale = (folder / "out.jsonl.failed.jsonl").read_bytes()
@@ -624,7 +626,7 @@ class TestClosedScreens:
         assert len(read(folder / "out.jsonl")) == ROWS - 1
 
     @pytest.mark.parametrize("kind", ["terminal", "pipe"])
-    def test_screen_that_goes_away_in_progress_stops_no_row(
+    def test_terminal_closed_during_run_stops_no_row(
         self, folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if kind == "pipe":

@@ -101,12 +101,12 @@ PUBLIC_NAMES = [
 ]
 
 
-def test_the_public_names_are_all_there() -> None:
+def test_all_public_names_exist() -> None:
     assert set(PUBLIC_NAMES) | {"__version__"} == set(jina_rerank.__all__)
     assert all(hasattr(jina_rerank, name) for name in PUBLIC_NAMES)
 
 
-def test_importing_it_imports_no_optional_dependency() -> None:
+def test_importing_package_imports_no_optional_dependency() -> None:
     # httpx imports rich for a command line of its own where it is installed, so its modules are not counted.
     code = "import sys, httpx; floor = set(sys.modules); import jina_rerank; print(*(set(sys.modules) - floor))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -115,7 +115,7 @@ def test_importing_it_imports_no_optional_dependency() -> None:
     assert roots & {"typer", "rich", "starlette", "uvicorn", "onnxruntime", "numpy", "langchain_core", "trio"} == set()
 
 
-async def test_the_smallest_request(api: respx.MockRouter) -> None:
+async def test_smallest_request(api: respx.MockRouter) -> None:
     route = api.post(URL).mock(side_effect=echo)
     async with RerankClient("jina_key") as client:
         await client.rerank("a query", ["one", "two"])
@@ -190,7 +190,7 @@ class Article:
     title: str
 
 
-async def test_the_callers_own_objects_come_back_best_first(api: respx.MockRouter) -> None:
+async def test_original_objects_are_returned_best_first(api: respx.MockRouter) -> None:
     articles = [Article("low"), Article("high"), Article("middle")]
     route = api.post(URL).mock(return_value=ranked((0, -3.5), (1, 12), (2, 0.25)))
     async with RerankClient("jina_key") as client:
@@ -230,7 +230,7 @@ async def test_equal_scores_keep_the_order_given(api: respx.MockRouter) -> None:
     assert response.documents == ["c", "a", "b", "d"]
 
 
-async def test_top_n_is_cut_here_too_and_never_sent_above_the_number_of_documents(api: respx.MockRouter) -> None:
+async def test_top_n_is_capped_at_number_of_documents(api: respx.MockRouter) -> None:
     route = api.post(URL).mock(side_effect=echo)
     async with RerankClient("jina_key") as client:
         assert (await client.rerank("q", ["a", "b", "c"], top_n=1)).documents == ["a"]
@@ -239,7 +239,7 @@ async def test_top_n_is_cut_here_too_and_never_sent_above_the_number_of_document
         assert sent(route)["top_n"] == 3
 
 
-async def test_an_empty_list_sends_nothing(api: respx.MockRouter) -> None:
+async def test_empty_list_sends_nothing(api: respx.MockRouter) -> None:
     async with RerankClient("jina_key") as client:
         nothing: list[str] = []
         response = await client.rerank("q", nothing)
@@ -249,7 +249,7 @@ async def test_an_empty_list_sends_nothing(api: respx.MockRouter) -> None:
     assert len(api.calls) == 0
 
 
-async def test_blank_documents_stay_here_and_rank_last(api: respx.MockRouter) -> None:
+async def test_blank_documents_are_not_sent_and_rank_last(api: respx.MockRouter) -> None:
     route = api.post(URL).mock(return_value=ranked((1, 0.7), (0, -0.2)))
     async with RerankClient("jina_key") as client:
         response = await client.rerank("q", ["", "low", "\t", "high"])
@@ -260,7 +260,7 @@ async def test_blank_documents_stay_here_and_rank_last(api: respx.MockRouter) ->
     assert [json.loads(call.request.content)["top_n"] for call in api.calls] == [2, 2]
 
 
-async def test_a_clone_has_other_options_and_closes_nothing(api: respx.MockRouter) -> None:
+async def test_clone_has_other_options_and_closes_nothing(api: respx.MockRouter) -> None:
     route = api.post(URL).mock(side_effect=echo)
     async with RerankClient("jina_key", headers={"X-A": "1", "X-B": "1"}) as client:
         clone = client.with_options(model="jina-reranker-v3", headers={"x-b": "2"}, timeout=None, deadline=5)
@@ -304,7 +304,7 @@ def test_clone_with_option_of_all_clones_raises_configuration_error(option: str)
         RerankClient("jina_key").with_options(**options)
 
 
-async def test_a_response_is_data_that_json_takes(api: respx.MockRouter) -> None:
+async def test_response_is_data_that_json_takes(api: respx.MockRouter) -> None:
     api.post(URL).mock(return_value=ranked((0, 0.5), id="x"))
     async with RerankClient("jina_key") as client:
         response = await client.rerank("q", [Article("a")], key=lambda article: article.title)
@@ -444,7 +444,7 @@ async def test_any_common_form_of_base_url_is_taken(api: respx.MockRouter, base_
     assert route.called
 
 
-async def test_the_environments_key_goes_only_where_the_environment_or_jina_says(
+async def test_environment_key_is_sent_only_to_jina_or_environment_server(
     api: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     route = api.post(url__regex=".*").mock(side_effect=echo)
@@ -468,7 +468,7 @@ async def test_the_environments_key_goes_only_where_the_environment_or_jina_says
     assert await authorization() is None
 
 
-async def test_a_key_over_http_needs_a_word(api: respx.MockRouter) -> None:
+async def test_key_over_http_requires_explicit_option(api: respx.MockRouter) -> None:
     api.post("http://gpu-box/v1/rerank").mock(side_effect=echo)
     async with RerankClient("jina_key", base_url="http://gpu-box", allow_insecure=True) as client:
         assert (await client.rerank("q", ["a"])).documents == ["a"]
@@ -476,7 +476,7 @@ async def test_a_key_over_http_needs_a_word(api: respx.MockRouter) -> None:
         assert (await client.rerank("q", ["a"])).documents == ["a"]
 
 
-async def test_the_hosted_api_is_known_by_its_catalogue(api: respx.MockRouter) -> None:
+async def test_hosted_api_is_known_by_its_catalogue(api: respx.MockRouter) -> None:
     route = api.post(URL).mock(side_effect=echo)
     async with RerankClient("jina_key") as client:
         with pytest.warns(DeprecationWarning, match="jina-reranker-v1-base-en.*use jina-reranker-v3.5") as warned:
@@ -488,7 +488,7 @@ async def test_the_hosted_api_is_known_by_its_catalogue(api: respx.MockRouter) -
         assert sent(route)["documents"] == [{"image": PIXEL}]
 
 
-async def test_deprecated_model_is_warned_of_at_the_callers_line_from_every_road_in(api: respx.MockRouter) -> None:
+async def test_deprecated_model_warns_at_callers_line_from_every_entry_point(api: respx.MockRouter) -> None:
     api.post(URL).mock(side_effect=echo)
     old = "jina-reranker-v1-base-en"
     request = RerankRequest(query="q", documents=["a"], model=old)
@@ -514,14 +514,14 @@ def rank_in_sync(request: RerankRequest) -> None:
         assert [outcome.error for outcome in outcomes] == [None]
 
 
-async def test_other_servers_know_their_models_best(api: respx.MockRouter) -> None:
+async def test_other_servers_accept_any_model(api: respx.MockRouter) -> None:
     route = api.post("http://localhost:8000/v1/rerank").mock(side_effect=echo)
     async with RerankClient(base_url="http://localhost:8000", model="jinaai/jina-reranker-v1-base-en") as client:
         await client.rerank("q", [{"image": PIXEL}])
     assert sent(route)["model"] == "jinaai/jina-reranker-v1-base-en"
 
 
-async def test_a_callers_http_client_keeps_its_transport_and_hooks_but_not_its_rules() -> None:
+async def test_custom_http_client_keeps_transport_and_hooks_but_not_other_settings() -> None:
     seen: list[httpx.Request] = []
 
     async def hook(request: httpx.Request) -> None:
@@ -547,7 +547,7 @@ async def test_a_callers_http_client_keeps_its_transport_and_hooks_but_not_its_r
     assert seen[0].extensions["timeout"] == {"connect": None, "read": None, "write": None, "pool": None}
 
 
-async def test_an_http_client_from_a_factory_is_closed_with_ours() -> None:
+async def test_http_client_from_a_factory_is_closed_with_ours() -> None:
     made: list[httpx.AsyncClient] = []
 
     def make() -> httpx.AsyncClient:
@@ -562,13 +562,13 @@ async def test_an_http_client_from_a_factory_is_closed_with_ours() -> None:
 
 
 @pytest.mark.parametrize("made", [None, 3, "client"])
-async def test_a_function_that_makes_no_http_client_is_named(made: Any) -> None:
+async def test_factory_that_returns_no_http_client_raises(made: Any) -> None:
     async with RerankClient("jina_key", http_client=lambda: made) as client:
         with pytest.raises(ConfigurationError, match="http_client: the function must make"):
             await client.rerank("q", ["a"])
 
 
-async def test_a_hook_that_raises_for_the_status_hides_nothing() -> None:
+async def test_hook_that_raises_for_status_keeps_error_details() -> None:
     async def hook(response: httpx.Response) -> None:
         response.raise_for_status()
 
@@ -587,7 +587,7 @@ async def test_a_hook_that_raises_for_the_status_hides_nothing() -> None:
     assert asked == 1
 
 
-async def test_a_closed_http_client_is_named() -> None:
+async def test_closed_http_client_is_named() -> None:
     http_client = httpx.AsyncClient(transport=httpx.MockTransport(echo))
     await http_client.aclose()
     async with RerankClient("jina_key", http_client=http_client) as client:
@@ -595,7 +595,7 @@ async def test_a_closed_http_client_is_named() -> None:
             await client.rerank("q", ["a"])
 
 
-def test_a_request_by_hand_is_checked_by_the_same_rules() -> None:
+def test_request_object_is_validated_by_same_rules() -> None:
     mapping = {"text": "a"}
     request = RerankRequest(query="q", documents=[mapping, "b"], top_n=1)
     assert request.documents[0] is mapping
@@ -627,13 +627,13 @@ def test_documents_are_checked_when_they_are_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"max_attempts": 0}, {"base_delay": -1}, {"max_delay": float("nan")}, {"retries": 1}])
-def test_a_retry_policy_is_checked(bad: dict[str, Any]) -> None:
+def test_retry_policy_is_checked(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         RetryPolicy(**bad)
 
 
 @pytest.mark.asyncio
-async def test_it_is_called_from_plain_asyncio_as_from_anyio(api: respx.MockRouter) -> None:
+async def test_client_works_from_plain_asyncio(api: respx.MockRouter) -> None:
     api.post(URL).mock(side_effect=echo)
     client = RerankClient("jina_key")
     documents: Sequence[str] = ("a", "b")

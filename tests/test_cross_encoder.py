@@ -68,7 +68,7 @@ def predicted(model: Path, documents: Sequence[str] = DOCUMENTS) -> list[float]:
     return [float(score) for score in cross_encoder.predict([(QUERY, text) for text in documents])]
 
 
-def test_the_scores_are_those_of_the_cross_encoder(scorer: "CrossEncoderScorer", model: Path) -> None:
+def test_scores_are_those_of_the_cross_encoder(scorer: "CrossEncoderScorer", model: Path) -> None:
     expected = predicted(model)
     assert len({round(score, 3) for score in expected}) == len(expected)
     assert scorer.score(QUERY, DOCUMENTS, listwise=False) == pytest.approx(expected, abs=1e-5)
@@ -78,7 +78,7 @@ def test_the_scores_are_those_of_the_cross_encoder(scorer: "CrossEncoderScorer",
     assert scorer.score(QUERY, [], listwise=True) == []
 
 
-def test_a_long_list_is_scored_in_batches_and_stays_in_order(scorer: "CrossEncoderScorer", model: Path) -> None:
+def test_long_list_is_scored_in_batches_and_stays_in_order(scorer: "CrossEncoderScorer", model: Path) -> None:
     documents = [" ".join([WORDS[5 + i % 8]] * (1 + i * 7 % 40)) for i in range(100)]
     assert scorer.score(QUERY, documents, listwise=False) == pytest.approx(predicted(model, documents), abs=1e-5)
 
@@ -97,7 +97,7 @@ def test_scores_lie_between_0_and_1_whatever_the_model_would_give(
     assert outputs == scorer.score(QUERY, DOCUMENTS, listwise=False)
 
 
-def test_a_language_model_that_says_yes_or_no_is_a_cross_encoder(tmp_path: Path) -> None:
+def test_language_model_that_says_yes_or_no_is_a_cross_encoder(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers", minversion="6")  # earlier ones do not know how to ask it
     from jina_rerank.emulator import CrossEncoderScorer  # noqa: PLC0415
 
@@ -114,7 +114,7 @@ def test_a_language_model_that_says_yes_or_no_is_a_cross_encoder(tmp_path: Path)
     )
 
 
-def test_it_is_served(model: Path) -> None:
+def test_cross_encoder_is_served(model: Path) -> None:
     command = [sys.executable, "-m", "jina_rerank.cli", "serve", "--port", "0", "--scorer", f"hf:{model}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -133,7 +133,7 @@ def test_it_is_served(model: Path) -> None:
     assert [result.index for result in response.results] == [*sorted(range(3), key=lambda index: -sent[index]), 3]
 
 
-def test_it_serves_many_at_once_and_texts_of_any_kind(scorer: "CrossEncoderScorer") -> None:
+def test_cross_encoder_serves_concurrent_requests_and_any_text(scorer: "CrossEncoderScorer") -> None:
     texts = ["\ud800 half a pair", "skin " * 1_000, "気候変動", "\x00"]
     with serve(scorer=scorer) as server, SyncRerankClient("jina_local", base_url=server.url) as client:
         with ThreadPoolExecutor(8) as threads:
@@ -158,7 +158,7 @@ def test_tokens_are_those_of_the_model(scorer: "CrossEncoderScorer") -> None:
         ("encoder", {"head": False}, "is not a cross-encoder"),
     ],
 )
-def test_a_model_that_is_no_reranker_is_refused(
+def test_model_that_is_not_cross_encoder_is_refused(
     tmp_path: Path, name: str, options: dict[str, Any], reason: str
 ) -> None:
     from jina_rerank.emulator import CrossEncoderScorer  # noqa: PLC0415
@@ -167,7 +167,7 @@ def test_a_model_that_is_no_reranker_is_refused(
         CrossEncoderScorer(str(build(tmp_path / name, **options)))
 
 
-def test_a_path_that_holds_no_model_is_named(tmp_path: Path) -> None:
+def test_path_that_holds_no_model_is_named(tmp_path: Path) -> None:
     from jina_rerank.emulator import CrossEncoderScorer  # noqa: PLC0415
 
     with pytest.raises(ValueError, match=r"nothing: there is no such directory"):
@@ -176,7 +176,7 @@ def test_a_path_that_holds_no_model_is_named(tmp_path: Path) -> None:
         CrossEncoderScorer(str(tmp_path))
 
 
-def test_a_model_that_cannot_be_downloaded_is_named() -> None:
+def test_model_that_cannot_be_downloaded_is_named() -> None:
     command = [sys.executable, "-m", "jina_rerank.cli", "serve", "--port", "0", "--scorer", "hf:org/no-such-model"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -49,7 +49,7 @@ async def call_all(way: Way, server: RawServer, answer: bytes, cut: Callable[[by
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("answer", FRAMINGS.values(), ids=FRAMINGS)
 @pytest.mark.parametrize("cut", [send_and_close, send_and_reset])
-def test_an_answer_cut_at_any_byte_is_whole_or_a_typed_error(
+def test_answer_cut_at_any_byte_is_whole_or_a_typed_error(
     answer: bytes, cut: Callable[[bytes], Play], way: Way
 ) -> None:
     with RawServer() as server:

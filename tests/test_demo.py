@@ -45,7 +45,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield server.url
 
 
-def test_the_whole_demo() -> None:
+def test_demo_runs_to_the_end() -> None:
     with start("demo", HTTP_PROXY="http://127.0.0.1:9") as process:
         out, err = process.communicate(timeout=110)
     assert process.returncode == 0
@@ -68,7 +68,7 @@ def measured(screen: str, name: str) -> tuple[str, str]:
     return before, after
 
 
-def test_the_server_of_the_environment(asked: str) -> None:
+def test_server_of_the_environment(asked: str) -> None:
     result = call("demo", "--claims", "3", "--json")
     assert result.exit_code == 0
     assert result.stderr == f"jina-rerank: asking {asked}/v1/rerank\n"
@@ -81,7 +81,7 @@ def test_the_server_of_the_environment(asked: str) -> None:
     assert 0 < totals["seconds"] < LONGEST_SECONDS
 
 
-def test_a_model_that_is_no_emulators(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_unknown_to_emulator_is_explained(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [{"index": index, "relevance_score": -index} for index in range(20)]
     raw_server.plays = [send(http(json.dumps({"model": "other", "results": results}).encode()))]
     monkeypatch.setenv("JINA_RERANK_BASE_URL", raw_server.url)
@@ -95,7 +95,7 @@ def test_a_model_that_is_no_emulators(raw_server: RawServer, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("url", "at_once"), [("https://api.jina.ai/v1", 2), ("http://localhost:1", 4), ("", 2)])
-def test_a_free_key_allows_two_calls_at_a_time(url: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_key_allows_two_calls_at_a_time(url: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JINA_RERANK_BASE_URL", url)
     monkeypatch.setenv("JINA_API_KEY", "jina_secret")
     with target() as asked:
@@ -121,7 +121,7 @@ def test_calls_that_fail_side_by_side(raw_server: RawServer, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_reader_that_has_enough() -> None:
+def test_closed_pipe_ends_quietly() -> None:
     with start("demo", "--claims", "2") as process:
         assert process.stdout is not None
         assert process.stderr is not None

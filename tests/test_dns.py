@@ -47,7 +47,7 @@ async def call(way: Way, server: RawServer, **options: Any) -> Any:
 
 
 @LOOPS
-def test_a_resolver_in_trouble_is_asked_again(
+def test_temporary_resolver_failure_is_retried(
     way: Way, raw_server: RawServer, resolve: Callable[[Callable[[], None]], None]
 ) -> None:
     lookups: list[float] = []
@@ -76,7 +76,7 @@ def test_a_resolver_in_trouble_is_asked_again(
 @pytest.mark.parametrize(
     ("options", "kind"), [({"deadline": 0.3}, DeadlineExceededError), ({"timeout": 0.1}, APITimeoutError)]
 )
-def test_a_resolver_that_hangs_holds_neither_the_call_nor_the_closing(
+def test_hanging_resolver_blocks_neither_call_nor_aclose(
     way: Way,
     options: dict[str, float],
     kind: type[RerankError],

@@ -51,7 +51,7 @@ def checks(result: Ended) -> dict[str, tuple[str, str]]:
 # doctor
 
 
-def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_healthy_setup_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(limits=RateLimit.FREE) as server:
         asking(server.url, monkeypatch)
         found = checks(call("doctor"))
@@ -67,7 +67,7 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["limits"][1] == "100 requests and 100000 tokens left in this minute"
 
 
-def test_a_key_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JINA_API_KEY", "sk-kkkk")
     with serve() as server:
         asking(server.url, monkeypatch)
@@ -76,7 +76,7 @@ def test_a_key_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.startswith("HTTP 401: Invalid API key.")
 
 
-def test_the_container_has_nothing_to_try_a_key_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_container_skips_key_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JINA_API_KEY")
     with serve(serving="jina-reranker-v3") as server:
         asking(server.url, monkeypatch)
@@ -138,7 +138,7 @@ def answered(
         (http(b'{"detail": "' + KEY.encode() + b' is bad"}', 401), "failure", "[key] is bad"),
     ],
 )
-def test_a_probe_that_is_refused(
+def test_probe_that_is_refused(
     batches: bytes, result: str, part: str, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = answered(raw_server, monkeypatch, http(b'{"data": []}'), batches)
@@ -148,7 +148,7 @@ def test_a_probe_that_is_refused(
     assert [headers["authorization"] for headers, _ in raw_server.requests] == [f"Bearer {KEY}"] * 2
 
 
-def test_a_minute_that_is_used_up(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exhausted_rate_limit_is_reported(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = http(b"[]", x_ratelimit_remaining_requests="0", x_ratelimit_remaining_tokens="7")
     found = answered(raw_server, monkeypatch, http(), batches)
     assert found["limits"] == ("warning", "0 requests and 7 tokens left: wait a minute")
@@ -164,7 +164,7 @@ def test_a_minute_that_is_used_up(raw_server: RawServer, monkeypatch: pytest.Mon
         (http(b"\x1f\x8b", content_encoding="gzip"), "failure", "the compressed answer ends early"),
     ],
 )
-def test_servers_in_the_way(
+def test_unexpected_server_is_reported(
     models: bytes, result: str, part: str, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = answered(raw_server, monkeypatch, models, http(b"[]"))
@@ -173,7 +173,7 @@ def test_servers_in_the_way(
 
 
 @pytest.mark.parametrize(("wrong", "part"), [(3600, "behind"), (-3600, "ahead of")])
-def test_a_clock_that_is_wrong(wrong: float, part: str, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_that_is_wrong(wrong: float, part: str, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     date = formatdate(time.time() + wrong, usegmt=True)
     result, finding = answered(raw_server, monkeypatch, http(date=date), http(b"[]"))["clock"]
     assert result == "warning"
@@ -182,7 +182,7 @@ def test_a_clock_that_is_wrong(wrong: float, part: str, raw_server: RawServer, m
 
 
 @pytest.mark.parametrize("models", [http(), http(date="yesterday")])
-def test_a_server_without_a_clock(models: bytes, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_without_a_clock(models: bytes, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     found = answered(raw_server, monkeypatch, models, http(b"[]"))
     assert found["clock"] == ("ok", "the server does not report its time")
 
@@ -240,7 +240,7 @@ def test_doctor_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 # models
 
 
-def test_the_catalogue() -> None:
+def test_catalogue() -> None:
     result = call("models")
     assert (result.exit_code, result.stderr) == (0, "")
     rows = {name: rest for name, *rest in (line.split("\t") for line in result.stdout.splitlines())}
@@ -250,7 +250,7 @@ def test_the_catalogue() -> None:
     assert rows["jina-reranker-v1-base-en"][-1] == "deprecated"
 
 
-def test_the_catalogue_on_a_terminal() -> None:
+def test_catalogue_on_a_terminal() -> None:
     shown, code = on_terminal(command("models"), 80)
     header, *rows = without_styles(shown).splitlines()
     assert code == 0
@@ -259,7 +259,7 @@ def test_the_catalogue_on_a_terminal() -> None:
     assert sum("deprecated" in row for row in rows) == 3
 
 
-def test_what_a_server_has(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_list_of_server_is_shown(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     raw_server.plays = [send(http(b'{"data": [{"id": "own"}, {"id": "jina-ai/jina-reranker-m0"}]}'))]
     asking(f"{raw_server.url}/rerank", monkeypatch)
     result = call("models", "--live", "--json")
@@ -269,14 +269,14 @@ def test_what_a_server_has(raw_server: RawServer, monkeypatch: pytest.MonkeyPatc
     assert call("models", "--live").stdout.splitlines()[-1].split("\t")[0::5] == ["own", "unknown"]
 
 
-def test_what_the_emulator_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_list_of_emulator_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as server:
         asking(server.url, monkeypatch)
         assert call("models", "--live").stdout == call("models").stdout
 
 
 @pytest.mark.parametrize("body", [b"no", b"[]", b'{"data": {}}', b'{"data": [{}]}', b'{"data": [7]}', b"[" * 100_000])
-def test_a_list_that_is_none(body: bytes, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_model_list_is_reported(body: bytes, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     raw_server.plays = [send(http(body))]
     asking(raw_server.url, monkeypatch)
     result = call("models", "--live")
@@ -284,7 +284,7 @@ def test_a_list_that_is_none(body: bytes, raw_server: RawServer, monkeypatch: py
     assert "the server's list of models is invalid" in result.stderr
 
 
-def test_a_server_that_lists_nothing(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_lists_nothing(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     raw_server.plays = [send(http(b'{"detail": "Not Found"}', 404))]
     asking(raw_server.url, monkeypatch)
     stderr = call("models", "--live").stderr
@@ -292,7 +292,7 @@ def test_a_server_that_lists_nothing(raw_server: RawServer, monkeypatch: pytest.
     assert stderr.endswith("; not every server lists its models\n")
 
 
-def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_server_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     asking("http://127.0.0.1:9", monkeypatch)
     refused(call("models", "--live"), 1, "no connection", "jina-rerank doctor")
 

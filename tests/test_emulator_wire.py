@@ -56,7 +56,7 @@ def test_scores_of_pointwise_models_lie_between_0_and_1_and_cosines_may_be_negat
 
 
 @EVERY_MODEL
-def test_the_query_is_billed_once_and_every_document_even_those_that_are_cut_off(model: Model) -> None:
+def test_query_is_billed_once_and_truncated_documents_in_full(model: Model) -> None:
     answers = [rerank(model.name, **fields).json() for fields in ({}, {"top_n": 1})]
     assert [len(answer["results"]) for answer in answers] == [3, 1]
     assert [answer["usage"] for answer in answers] == [{"total_tokens": 4 + 2 + 6 + 7}] * 2
@@ -90,7 +90,7 @@ def test_listwise_models_read_a_document_up_to_their_own_limit(model: str, limit
         ({"documents": []}, "too_short"),
     ],
 )
-def test_what_the_api_description_forbids_is_invalid(fields: dict[str, Any], kind: str) -> None:
+def test_request_that_violates_openapi_schema_is_invalid(fields: dict[str, Any], kind: str) -> None:
     response = rerank("jina-reranker-v3.5", **fields)
     assert response.status_code == 422
     body = response.json()

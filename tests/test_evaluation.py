@@ -78,7 +78,7 @@ def beir(directory: Path, **files: str) -> Path:
     return directory
 
 
-def test_a_directory_in_the_form_of_beir(tmp_path: Path) -> None:
+def test_beir_directory_is_read(tmp_path: Path) -> None:
     # The second query has nothing relevant; a relevant document that the first stage did not find counts.
     [only] = read_topics(beir(tmp_path))
     assert (only.id, only.query) == ("1", "one")
@@ -107,13 +107,13 @@ def test_a_directory_in_the_form_of_beir(tmp_path: Path) -> None:
         ("candidates_tsv", "1\ta\t1\n1\ta\t2\n", "candidates.tsv, line 2: document 'a' is duplicated for query '1'"),
     ],
 )
-def test_a_rule_that_a_file_breaks(tmp_path: Path, file: str, text: str, rule: str) -> None:
+def test_invalid_file_is_refused_with_its_rule(tmp_path: Path, file: str, text: str, rule: str) -> None:
     with pytest.raises(InvalidRequestError, match=re.escape(rule)) as refusal:
         read_topics(beir(tmp_path, **{file: text}))
     assert str(tmp_path) in refusal.value.message
 
 
-def test_a_file_that_is_missing_and_one_that_is_not_utf_8(tmp_path: Path) -> None:
+def test_missing_file_and_invalid_utf_8_are_refused(tmp_path: Path) -> None:
     directory = beir(tmp_path)
     (directory / "qrels.tsv").write_bytes(b"1\tb\xe8\t1\n")
     with pytest.raises(InvalidRequestError, match=r"qrels\.tsv is not UTF-8"):
@@ -123,7 +123,7 @@ def test_a_file_that_is_missing_and_one_that_is_not_utf_8(tmp_path: Path) -> Non
         read_topics(directory)
 
 
-def test_a_file_of_json_lines(tmp_path: Path) -> None:
+def test_file_of_json_lines(tmp_path: Path) -> None:
     file = tmp_path / "labelled.jsonl"
     line = {"id": "q", "query": "one", "documents": ["x", "x"], "relevance": [0, 1]}
     file.write_text(json.dumps(line) + "\n")
@@ -158,7 +158,7 @@ def test_quality() -> None:
 JUDGED = [("a", {"1"}), ("b", {"10"}), ("c", {"0", "15"})]
 
 
-def test_an_interval_is_that_of_the_bootstrap() -> None:
+def test_interval_is_that_of_the_bootstrap() -> None:
     values = np.random.default_rng(7).beta(2, 1, 80)
     found = estimate(values.tolist())
     expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
@@ -167,7 +167,7 @@ def test_an_interval_is_that_of_the_bootstrap() -> None:
     assert estimate(values.tolist()) == found
 
 
-def test_a_p_value_is_that_of_the_randomisation_test() -> None:
+def test_p_value_is_that_of_the_randomisation_test() -> None:
     differences = np.random.default_rng(7).normal(0.2, 1, 60)
     expected = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=10_000, rng=1
@@ -191,7 +191,7 @@ TOPICS = [topic(str(number), ("bad", 0), ("good", 1), ("worse", 0), ("fair", 1))
 SCORES = {"good": 0.9, "fair": 0.5, "bad": 0.3, "worse": -0.2}
 
 
-def test_a_reranker_that_knows() -> None:
+def test_perfect_reranker_scores_one() -> None:
     found = evaluate(TOPICS, {"knows": scoring(SCORES.__getitem__)}, cutoff=2)
     given, knows = found.results
     assert [result.name for result in found.results] == ["no rerank", "knows"]
@@ -213,7 +213,7 @@ def test_a_reranker_that_knows() -> None:
     assert found.rivals == []
 
 
-def test_who_may_be_as_good_as_the_best() -> None:
+def test_contenders_tied_with_best_are_marked() -> None:
     good, bad = scoring(SCORES.__getitem__), scoring(lambda text: -SCORES[text])
     found = evaluate(TOPICS, {"bad": bad, "good": good, "as good": good})
     assert (found.best.name, found.rivals) == ("good", ["as good"])
@@ -233,7 +233,7 @@ def test_thresholds_where_scores_overlap() -> None:
     assert result.held_out.score == pytest.approx((0.4 + 0.05) / 2)
 
 
-def test_what_it_cost() -> None:
+def test_cost_is_reported() -> None:
     result = evaluate(TOPICS, {"hosted": scoring(SCORES.__getitem__)}).results[1]
     assert (result.run.calls, result.run.attempts, result.run.tokens) == (10, 10, 40_000_000)
     assert result.run.price == pytest.approx(2.0)  # 0.05 USD a million
@@ -263,14 +263,14 @@ def test_real_data_and_several_contenders(emulator: str) -> None:
         client.close()
 
 
-def test_what_is_not_sent_took_no_time() -> None:
+def test_unsent_request_has_no_latency() -> None:
     nothing = Topic("none", "q", (), {"a": 1})
     blank = Topic("blank", "q", (Passage("a", " "),), {"a": 1})
     run = evaluate([*TOPICS, nothing, blank], {"knows": scoring(SCORES.__getitem__)}).results[1].run
     assert (len(run.rankings), run.calls, len(run.latencies)) == (12, 10, 10)
 
 
-def test_it_works_inside_an_event_loop() -> None:
+def test_evaluation_works_inside_event_loop() -> None:
     async def cell() -> float:
         return evaluate(TOPICS, {"knows": scoring(SCORES.__getitem__)}).results[1].mean("nDCG")
 
@@ -280,7 +280,7 @@ def test_it_works_inside_an_event_loop() -> None:
 # Failures
 
 
-def test_a_call_that_fails_ends_the_evaluation(raw_server: RawServer) -> None:
+def test_call_that_fails_ends_the_evaluation(raw_server: RawServer) -> None:
     raw_server.plays = [send(http(b'{"detail": "no such model"}', 400))]
     client = RerankClient(base_url=raw_server.url)
     with pytest.raises(BadRequestError, match="no such model") as failure:
@@ -289,7 +289,7 @@ def test_a_call_that_fails_ends_the_evaluation(raw_server: RawServer) -> None:
     assert len(raw_server.requests) <= 2
 
 
-def test_a_fallback_is_no_ranking(raw_server: RawServer) -> None:
+def test_fallback_is_not_evaluated_as_ranking(raw_server: RawServer) -> None:
     raw_server.plays = [send(http(b"{}", 500))]
     client = RerankClient(base_url=raw_server.url, retry=RetryPolicy(max_attempts=1), fallback="original_order")
     with pytest.raises(ServerError):
@@ -315,7 +315,7 @@ def test_arguments_that_break_a_rule(topics: list[Topic], options: dict[str, int
         evaluate(topics, {}, **options)  # type: ignore[arg-type]  # the options are numbers
 
 
-def test_the_order_given_has_its_name_for_itself() -> None:
+def test_name_of_original_order_is_reserved() -> None:
     with pytest.raises(InvalidRequestError, match="'no rerank' is the order given, which always competes"):
         evaluate(TOPICS, {"no rerank": scoring(SCORES.__getitem__)})
 
@@ -323,7 +323,7 @@ def test_the_order_given_has_its_name_for_itself() -> None:
 # The report
 
 
-def test_the_report_has_the_numbers() -> None:
+def test_report_has_the_numbers() -> None:
     found = evaluate(TOPICS, {"kn*ws|all": scoring(SCORES.__getitem__)}, cutoff=2, title="ten <queries>")
     lines = report(found).splitlines()
     assert lines[0] == r"# Rerankers on ten \<queries\>"
@@ -338,7 +338,7 @@ def test_the_report_has_the_numbers() -> None:
     assert any("| 10 | 40,000,000 | 200.00 |" in line for line in lines)
 
 
-def test_the_report_and_its_plots_are_written(tmp_path: Path) -> None:
+def test_report_and_its_plots_are_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     found = evaluate(TOPICS, {"knows": scoring(SCORES.__getitem__), "errs": scoring(lambda text: -SCORES[text])})
     file = write_report(found, tmp_path / "new" / "place")
@@ -375,7 +375,7 @@ def test_without_a_reranker_there_is_no_plot(tmp_path: Path) -> None:
 # The command
 
 
-def test_a_pipe_gets_a_table_with_tabs() -> None:
+def test_pipe_gets_a_table_with_tabs() -> None:
     result = call("eval", "sample", "lexical", "-k", "5")
     doubt = "highest nDCG@5: no rerank; its lead over lexical may be chance"
     assert (result.exit_code, result.stderr) == (0, f"jina-rerank: {doubt}\n")
@@ -467,20 +467,18 @@ def test_wrong_use(arguments: list[str], part: str) -> None:
     refused(call("eval", *arguments), 2, part)
 
 
-def test_the_password_in_a_bad_url_is_not_repeated() -> None:
+def test_password_in_a_bad_url_is_not_repeated() -> None:
     result = call("eval", "sample", "http://me:secret@host/")
     refused(result, 2, "MODEL@URL: ")
     assert "secret" not in result.stdout + result.stderr
 
 
-def test_a_server_that_fails(raw_server: RawServer) -> None:
+def test_server_that_fails(raw_server: RawServer) -> None:
     raw_server.plays = [send(http(b'{"detail": "no such model"}', 400))]
     refused(call("eval", "sample", raw_server.url), 1, "HTTP 400: no such model", "query '")
 
 
-def test_a_report_that_cannot_be_written_is_known_before_anything_is_asked(
-    tmp_path: Path, raw_server: RawServer
-) -> None:
+def test_unwritable_report_is_refused_before_sending(tmp_path: Path, raw_server: RawServer) -> None:
     (tmp_path / "file").touch()
     refused(
         call("eval", "sample", raw_server.url, "--report", str(tmp_path / "file")),
@@ -490,7 +488,7 @@ def test_a_report_that_cannot_be_written_is_known_before_anything_is_asked(
     assert raw_server.requests == []
 
 
-def test_the_folder_in_which_one_is_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_current_directory_has_name_in_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beir(tmp_path)
     monkeypatch.chdir(tmp_path)
     result = call("eval", ".", "lexical", "--json")

@@ -49,7 +49,7 @@ def parameters(function: Any) -> list[tuple[str, Any, Any, Any]]:
 TWINS = {"aclose": "close", "__aenter__": "__enter__", "__aexit__": "__exit__"}
 
 
-def test_the_facade_has_the_same_methods_with_the_same_signatures() -> None:
+def test_sync_client_has_same_methods_and_signatures() -> None:
     def methods(cls: type) -> set[str]:
         return {name for name, value in vars(cls).items() if inspect.isfunction(value) and not name.startswith("_")}
 
@@ -66,7 +66,7 @@ def test_the_facade_has_the_same_methods_with_the_same_signatures() -> None:
     assert differing == ["http_client"]
 
 
-def test_it_ranks(client: SyncRerankClient, raw_server: RawServer) -> None:
+def test_sync_client_ranks(client: SyncRerankClient, raw_server: RawServer) -> None:
     documents = [object(), object()]
     response = client.rerank("q", documents, key=lambda document: "text")
     assert [result.document is documents[result.index] for result in response.results] == [True, True]
@@ -104,7 +104,7 @@ def test_key_is_called_in_the_callers_thread(client: SyncRerankClient) -> None:
     assert threads == {threading.current_thread()}
 
 
-def test_a_failing_key_fails_the_call_as_it_is(client: SyncRerankClient) -> None:
+def test_error_of_key_function_propagates_unchanged(client: SyncRerankClient) -> None:
     with pytest.raises(KeyError, match="title"):
         client.rerank("q", [{"text": "a"}], key=lambda document: document["title"])
 
@@ -116,7 +116,7 @@ def test_threads_share_a_client(client: SyncRerankClient) -> None:
     assert sum(thread.name == "jina-rerank" for thread in threading.enumerate()) == 1
 
 
-def test_a_closed_client_says_so(raw_server: RawServer) -> None:
+def test_call_on_closed_client_raises_client_closed_error(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     client = SyncRerankClient(base_url=raw_server.url)
     clone = client.with_options(timeout=5)
@@ -133,7 +133,7 @@ def test_a_closed_client_says_so(raw_server: RawServer) -> None:
         unused.rerank("q", [])
 
 
-def test_closing_ends_the_calls_of_other_threads(raw_server: RawServer) -> None:
+def test_closing_ends_calls_of_other_threads(raw_server: RawServer) -> None:
     arrived = threading.Barrier(6)
 
     def play(connection: Any) -> None:
@@ -149,7 +149,7 @@ def test_closing_ends_the_calls_of_other_threads(raw_server: RawServer) -> None:
         assert [type(call.exception(10)) for call in calls] == [ClientClosedError] * 5
 
 
-def test_under_a_running_loop_it_works_and_says_once_that_it_blocks(
+def test_call_under_running_loop_works_and_warns_once(
     client: SyncRerankClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> list[str]:
@@ -166,7 +166,7 @@ async def _reenter(client: list[SyncRerankClient], request: httpx.Request) -> No
     client[0].rerank("q", ["a"])
 
 
-def test_a_hook_that_calls_back_is_refused_and_not_stuck() -> None:
+def test_hook_that_calls_client_raises_instead_of_deadlock() -> None:
     clients: list[SyncRerankClient] = []
 
     async def hook(request: httpx.Request) -> None:
@@ -181,7 +181,7 @@ def test_a_hook_that_calls_back_is_refused_and_not_stuck() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("database shutdown"), asyncio.CancelledError("of a hook")], ids=repr)
-def test_hook_that_fails_at_no_exit_is_heard_as_it_is(error: BaseException) -> None:
+def test_error_of_hook_propagates_unchanged(error: BaseException) -> None:
     async def hook(request: httpx.Request) -> None:
         raise error
 
@@ -193,7 +193,7 @@ def test_hook_that_fails_at_no_exit_is_heard_as_it_is(error: BaseException) -> N
         client.rerank("q", ["a"])
 
 
-def test_a_hook_that_blocks_the_loop_does_not_block_the_caller_for_ever() -> None:
+def test_hook_that_blocks_loop_does_not_hang_caller() -> None:
     release = threading.Event()
 
     async def hook(request: httpx.Request) -> None:
@@ -208,7 +208,7 @@ def test_a_hook_that_blocks_the_loop_does_not_block_the_caller_for_ever() -> Non
         release.set()
 
 
-def test_an_http_client_is_made_by_a_function_on_the_background_loop() -> None:
+def test_http_client_is_made_by_a_function_on_the_background_loop() -> None:
     made: list[tuple[str, httpx.AsyncClient]] = []
 
     def make() -> httpx.AsyncClient:
@@ -241,7 +241,7 @@ def test_context_variables_reach_hooks() -> None:
     assert seen == ["mine"]
 
 
-def test_no_socket_is_held_by_a_client_that_is_quiet(raw_server: RawServer) -> None:
+def test_idle_client_closes_its_sockets(raw_server: RawServer) -> None:
     raw_server.plays = [send(http(answer_body(2)))]
     with SyncRerankClient(base_url=raw_server.url) as client:
         client.rerank("q", ["a", "b"])
@@ -249,7 +249,7 @@ def test_no_socket_is_held_by_a_client_that_is_quiet(raw_server: RawServer) -> N
         assert client.rerank("q", ["a", "b"]).documents == ["b", "a"]
 
 
-def test_what_failed_keeps_no_documents(raw_server: RawServer) -> None:
+def test_failed_call_releases_its_documents(raw_server: RawServer) -> None:
     class Watched(str):
         __slots__ = ("__weakref__",)
 

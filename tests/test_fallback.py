@@ -67,7 +67,7 @@ def certificate_error() -> Exception:
     ],
 )
 @pytest.mark.anyio
-async def test_an_outage_gives_the_order_given(reply: Reply, cause: type[RerankError]) -> None:
+async def test_outage_returns_original_order(reply: Reply, cause: type[RerankError]) -> None:
     server, given = EchoingServer(reply), [{"text": f"text {number}"} for number in range(5)]
     async with server.client() as client:
         response = await client.rerank("q", given, top_n=3)
@@ -82,7 +82,7 @@ async def test_an_outage_gives_the_order_given(reply: Reply, cause: type[RerankE
 
 
 @pytest.mark.anyio
-async def test_a_timeout_and_a_deadline_give_the_order_given() -> None:
+async def test_timeout_and_deadline_return_original_order() -> None:
     async with EchoingServer(None).client(timeout=0.01, retry=QUICK) as client:
         response = await client.rerank("q", ["a", "b"])
         assert (type(response.cause), response.attempts, response.documents) == (APITimeoutError, 3, ["a", "b"])
@@ -106,7 +106,7 @@ async def test_a_timeout_and_a_deadline_give_the_order_given() -> None:
     ],
 )
 @pytest.mark.anyio
-async def test_what_somebody_has_to_mend_is_raised(reply: Reply, error: type[RerankError]) -> None:
+async def test_error_that_needs_fixing_is_raised(reply: Reply, error: type[RerankError]) -> None:
     async with EchoingServer(reply).client() as client:
         with pytest.raises(error) as caught:
             await client.rerank("q", ["a"])
@@ -115,7 +115,7 @@ async def test_what_somebody_has_to_mend_is_raised(reply: Reply, error: type[Rer
 
 
 @pytest.mark.anyio
-async def test_bad_input_a_closed_client_and_a_cancellation_are_raised() -> None:
+async def test_invalid_input_closed_client_and_cancellation_are_raised() -> None:
     async with EchoingServer(None).client() as client:
         with pytest.raises(InvalidRequestError):
             await client.rerank(" ", ["a"])
@@ -127,7 +127,7 @@ async def test_bad_input_a_closed_client_and_a_cancellation_are_raised() -> None
 
 
 @pytest.mark.anyio
-async def test_closing_ends_a_call_with_an_error() -> None:
+async def test_aclose_during_call_raises_client_closed_error() -> None:
     async def call() -> None:
         with pytest.raises(ClientClosedError):
             await client.rerank("q", ["a"])
@@ -140,7 +140,7 @@ async def test_closing_ends_a_call_with_an_error() -> None:
 
 
 @pytest.mark.anyio
-async def test_without_it_errors_are_raised() -> None:
+async def test_errors_are_raised_without_fallback() -> None:
     async with EchoingServer(500).client(fallback=None) as client:
         with pytest.raises(ServerError):
             await client.rerank("q", ["a"])
@@ -148,7 +148,7 @@ async def test_without_it_errors_are_raised() -> None:
 
 @pytest.mark.parametrize("top_n", [None, 1, 4, 99])
 @pytest.mark.anyio
-async def test_blank_documents_and_twins_stay_in_their_places(top_n: int | None) -> None:
+async def test_blank_and_duplicate_documents_keep_original_positions(top_n: int | None) -> None:
     given = ["a", " ", "b", "", "a", "c"]
     async with EchoingServer(500).client(model="jina-reranker-m0", max_documents=2) as client:
         response = await client.rerank("q", given, top_n=top_n)
@@ -159,7 +159,7 @@ async def test_blank_documents_and_twins_stay_in_their_places(top_n: int | None)
 
 
 @pytest.mark.anyio
-async def test_the_cause_keeps_nothing_of_the_call() -> None:
+async def test_cause_has_no_traceback_and_no_key() -> None:
     async with EchoingServer(500).client() as client:
         cause = (await client.rerank("q", ["a"])).cause
     assert cause is not None
@@ -176,7 +176,7 @@ WARNING = "rerank unavailable; returning the original order: "
 
 
 @pytest.mark.anyio
-async def test_an_incident_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="jina_rerank")
     good = answer_body(1)
     server = EchoingServer(500, 500, 400, 503, good, good, 429, good)
@@ -207,7 +207,7 @@ async def test_an_incident_is_told_of_once(caplog: pytest.LogCaptureFixture) -> 
     ],
 )
 @pytest.mark.anyio
-async def test_the_log_holds_neither_key_nor_documents(
+async def test_log_contains_neither_key_nor_documents(
     caplog: pytest.LogCaptureFixture, reply: Reply, reason: str
 ) -> None:
     async with EchoingServer(500, reply).client(retry=RetryPolicy(max_attempts=2, base_delay=0.0)) as client:
@@ -216,7 +216,7 @@ async def test_the_log_holds_neither_key_nor_documents(
     assert said(caplog) == [("WARNING", WARNING + reason)]
 
 
-def test_the_facade_falls_back_too() -> None:
+def test_sync_client_falls_back() -> None:
     def http_client() -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.MockTransport(EchoingServer(500)))
 

@@ -10,10 +10,11 @@ import anyio
 import httpx
 import pytest
 import trio
-from trio.testing import MockClock
 
 from jina_rerank import PermissionDeniedError, RateLimit, RerankClient, RetryPolicy, SyncRerankClient
 from jina_rerank.emulator import Server, create_app, serve
+
+from . import virtual_time
 
 QUERY = {"model": "jina-reranker-v3.5", "query": "secret", "documents": ["organic", "a secret"]}
 HEADERS = {"Authorization": "Bearer jina_key"}
@@ -56,7 +57,7 @@ SUPPORT = "If this persists, contact support with the request_id from this respo
         (429, "RATE_IP_LIMIT_EXCEEDED", "IP rate limit exceeded. Too many requests from this IP address. "),
     ],
 )
-def test_a_layer_in_front_of_the_application_refuses_flat(
+def test_layer_in_front_of_the_application_refuses_flat(
     server: Server, status: int, code: str | None, text: str
 ) -> None:
     response = ask(server, str(status))
@@ -76,7 +77,7 @@ def test_a_layer_in_front_of_the_application_refuses_flat(
         (504, "SERVICE_TIMEOUT", "Request timed out after 60 seconds. Try with smaller inputs or retry later."),
     ],
 )
-def test_the_application_refuses_in_the_nested_envelope(server: Server, status: int, code: str, text: str) -> None:
+def test_application_refuses_in_the_nested_envelope(server: Server, status: int, code: str, text: str) -> None:
     response = ask(server, str(status))
     body = response.json()
     assert (response.status_code, body["detail"]["code"]) == (status, code)
@@ -85,18 +86,18 @@ def test_the_application_refuses_in_the_nested_envelope(server: Server, status: 
 
 
 @pytest.mark.parametrize("status", [413, 502, 520, 521, 522, 523, 524])
-def test_a_gateway_answers_with_a_page(server: Server, status: int) -> None:
+def test_gateway_answers_with_a_page(server: Server, status: int) -> None:
     response = ask(server, str(status))
     assert (response.status_code, response.headers["content-type"]) == (status, "text/html; charset=utf-8")
     assert f"<title>{status} " in response.text
 
 
-def test_a_gateway_answers_with_nothing(server: Server) -> None:
+def test_gateway_answers_with_nothing(server: Server) -> None:
     response = ask(server, "empty")
     assert (response.status_code, response.content) == (502, b"")
 
 
-def test_a_limit_of_the_plan_is_no_empty_balance(server: Server) -> None:
+def test_plan_limit_is_not_insufficient_balance(server: Server) -> None:
     body = ask(server, "AUTHZ_RESOURCE_LIMIT_EXCEEDED").json()
     assert (body["code"], len(body["request_id"])) == ("AUTHZ_RESOURCE_LIMIT_EXCEEDED", 32)
     asking = {"x-jina-emulator-fault": "AUTHZ_RESOURCE_LIMIT_EXCEEDED"}
@@ -109,7 +110,7 @@ def test_a_limit_of_the_plan_is_no_empty_balance(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("fault", "seconds"), [("429:1:5s", "5"), ("503:1:0.5", "0.5"), ("429", None)])
-def test_the_seconds_of_a_status_are_its_retry_after(server: Server, fault: str, seconds: str | None) -> None:
+def test_seconds_of_a_status_are_its_retry_after(server: Server, fault: str, seconds: str | None) -> None:
     assert ask(server, fault).headers.get("retry-after") == seconds
 
 
@@ -128,7 +129,7 @@ def test_html_is_a_page_with_status_200(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("fault", "error"), [("cut", httpx.RemoteProtocolError), ("reset", httpx.ReadError)])
-def test_a_connection_that_ends_early(
+def test_connection_that_ends_early(
     server: Server, fault: str, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(5):
@@ -138,7 +139,7 @@ def test_a_connection_that_ends_early(
     assert caplog.text == ""
 
 
-def test_of_a_cut_answer_the_first_half_arrives(server: Server) -> None:
+def test_first_half_of_cut_answer_arrives(server: Server) -> None:
     arrived = b""
     headers = HEADERS | {"x-jina-emulator-fault": "cut"}
     request = httpx.stream("POST", f"{server.url}/v1/rerank", json=QUERY, headers=headers)
@@ -157,7 +158,7 @@ async def test_without_a_socket_the_same_error_is_raised(fault: str, error: type
             await client.post("/v1/rerank", json=QUERY)
 
 
-def test_a_hang_ends_when_the_client_gives_up() -> None:
+def test_hang_ends_when_the_client_gives_up() -> None:
     with serve(limits=RateLimit(concurrency=1)) as server:
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
@@ -172,7 +173,7 @@ def test_a_hang_ends_when_the_client_gives_up() -> None:
         assert (log["by_status"]["unanswered"], log["by_fault"]) == (1, {"hang": 1})
 
 
-def test_slow_and_hang_take_a_place_and_virtual_time() -> None:
+def test_slow_and_hang_occupy_slot_in_virtual_time() -> None:
     async def main() -> None:
         async with local(limits=RateLimit(concurrency=1)) as client, anyio.create_task_group() as group:
             start = anyio.current_time()
@@ -187,7 +188,7 @@ def test_slow_and_hang_take_a_place_and_virtual_time() -> None:
             assert (await client.post("/v1/rerank", json=QUERY)).status_code == 429
             group.cancel_scope.cancel()
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    virtual_time.run(main)
 
 
 # --- chances
@@ -199,7 +200,7 @@ async def statuses(count: int, **options: Any) -> list[int]:
 
 
 @pytest.mark.anyio
-async def test_each_fault_strikes_as_often_as_it_should_and_the_seed_decides_when() -> None:
+async def test_fault_rates_match_and_seed_fixes_sequence() -> None:
     faults = ["503:0.1", "429:0.2"]
     seen = await statuses(400, faults=faults, seed=1)
     count = Counter(seen)
@@ -210,7 +211,7 @@ async def test_each_fault_strikes_as_often_as_it_should_and_the_seed_decides_whe
     assert await statuses(50, faults=faults, seed=2) != seen[:50]
 
 
-def test_a_fault_strikes_quick_and_slow_answers_alike() -> None:
+def test_fault_strikes_quick_and_slow_answers_alike() -> None:
     async def main() -> list[float]:
         async with local(faults=["slow:0.1:1000s"], latency={0: 0.0, 100: 100.0}) as client:
             seconds: list[float] = []
@@ -220,7 +221,7 @@ def test_a_fault_strikes_quick_and_slow_answers_alike() -> None:
                 seconds.append(anyio.current_time() - start)
             return seconds
 
-    seconds = trio.run(main, clock=MockClock(autojump_threshold=0))
+    seconds = virtual_time.run(main)
     struck = [second - 1000 for second in seconds if second >= 1000]
     assert 5 < len(struck) < 50
     assert min(struck) < 40
@@ -228,7 +229,7 @@ def test_a_fault_strikes_quick_and_slow_answers_alike() -> None:
 
 
 @pytest.mark.anyio
-async def test_never_and_always() -> None:
+async def test_fault_probability_zero_and_one() -> None:
     assert set(await statuses(50, faults=["503:0", "500:1"])) == {500}
     assert set(await statuses(50, faults=[f"{status}:0.1" for status in [503] * 10])) == {503}
 
@@ -255,12 +256,12 @@ async def test_never_and_always() -> None:
         ("503", "faults must be a list"),
     ],
 )
-def test_a_bad_fault_is_refused_with_the_rule_it_breaks(faults: Any, rule: str) -> None:
+def test_bad_fault_is_refused_with_the_rule_it_breaks(faults: Any, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         create_app(faults=faults)
 
 
-def test_a_bad_header_is_a_bad_request(server: Server) -> None:
+def test_bad_header_is_a_bad_request(server: Server) -> None:
     response = ask(server, "503:2")
     assert response.status_code == 400
     assert response.json()["detail"] == (
@@ -269,7 +270,7 @@ def test_a_bad_header_is_a_bad_request(server: Server) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_header_takes_the_place_of_the_faults() -> None:
+async def test_fault_header_overrides_configured_faults() -> None:
     async with local(faults=["503"]) as client:
         asked = await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "500"})
         spared = await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "500:0"})
@@ -277,7 +278,7 @@ async def test_a_header_takes_the_place_of_the_faults() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_refusal_by_fault_is_in_no_count_of_the_limits() -> None:
+async def test_injected_fault_does_not_count_against_limits() -> None:
     async with local(limits=RateLimit(requests_per_minute=1)) as client:
         for _ in range(3):
             refused = await client.post("/v1/rerank", json=QUERY, headers={"x-jina-emulator-fault": "503"})
@@ -288,7 +289,7 @@ async def test_a_refusal_by_fault_is_in_no_count_of_the_limits() -> None:
 # --- the log
 
 
-def test_the_log_counts_and_remembers_without_texts_and_keys() -> None:
+def test_log_counts_and_remembers_without_texts_and_keys() -> None:
     async def main() -> None:
         async with local(limits=RateLimit(requests_per_minute=2), latency=0.5) as client:
             for fault in ("slow:1:1s", "503", "", ""):
@@ -328,10 +329,10 @@ def test_the_log_counts_and_remembers_without_texts_and_keys() -> None:
             assert (await client.get("/_emulator/requests")).json()["last"] == []
 
     other = {"Authorization": "Bearer jina_other"}
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    virtual_time.run(main)
 
 
-def test_the_log_keeps_the_last_thousand_requests() -> None:
+def test_log_keeps_the_last_thousand_requests() -> None:
     async def main() -> None:
         async with local(faults=["503"]) as client:
             for _ in range(1_005):
@@ -342,7 +343,7 @@ def test_the_log_keeps_the_last_thousand_requests() -> None:
     trio.run(main)
 
 
-def test_the_client_lives_through_all_that_passes_and_the_log_has_every_attempt() -> None:
+def test_client_survives_transient_faults_and_log_has_every_attempt() -> None:
     async def main() -> None:
         faults = [f"{kind}:0.05" for kind in ("408", "429", "500", "502", "503", "504", "524", "cut", "reset")]
         retry = RetryPolicy(max_attempts=20)
@@ -355,4 +356,4 @@ def test_the_client_lives_through_all_that_passes_and_the_log_has_every_attempt(
             assert log["by_fault"].keys() == {fault.partition(":")[0] for fault in [*faults, "slow", "hang"]}
             await client.aclose()
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    virtual_time.run(main)

@@ -78,7 +78,7 @@ print(len(wrong), sum(wrong), codes)
 """
 
 
-def test_after_a_fork_everybody_gets_their_own_answers_the_parents_in_flight_too(echo: RawServer) -> None:
+def test_fork_with_calls_in_flight_gives_each_process_its_own_answers(echo: RawServer) -> None:
     assert output_of(WARM, echo.url) == ("103 0 [0, 0, 0, 0]", "")
     documents = [json.loads(body)["documents"][0] for _, body in echo.requests]
     assert (len(documents), len(set(documents))) == (504, 504)  # and each question was sent once
@@ -138,7 +138,7 @@ def test_forks_during_the_very_first_call_lose_nothing(echo: RawServer) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
-def test_a_first_call_imports_nothing(echo: RawServer, transport: str, host: str) -> None:
+def test_first_call_imports_nothing(echo: RawServer, transport: str, host: str) -> None:
     """The lock of an import that was under way in another thread is never given back in a forked child."""
     if transport == "aiohttp":
         pytest.importorskip("httpx_aiohttp")
@@ -160,7 +160,7 @@ def ask(url: str, document: str) -> str:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_a_client_of_a_module_serves_the_processes_of_a_pool(echo: RawServer, method: str) -> None:
+def test_module_level_client_works_in_process_pool(echo: RawServer, method: str) -> None:
     assert ask(echo.url, "warm") == "warm"
     documents = [f"document {i}" for i in range(40)]
     # The pool ends its processes by SIGTERM. A handler in Python, such as that of coverage.py, would not run in one

@@ -98,7 +98,7 @@ def _written(value: Any) -> bytes:
 
 @fuzz
 @given(_mutated(), st.none() | st.integers(1, 6))
-def test_a_mutated_answer(body: bytes, top_n: int | None) -> None:
+def test_mutated_answer(body: bytes, top_n: int | None) -> None:
     assert_decodes(body, top_n)
 
 

@@ -65,14 +65,14 @@ async def failure(client: RerankClient) -> tuple[RerankError, float]:
 
 
 @pytest.mark.anyio
-async def test_a_quick_answer_needs_no_copy() -> None:
+async def test_quick_answer_sends_no_second_copy() -> None:
     server = HedgedServer((0.9, OK))
     response, seconds = await success(server.client())
     assert (response.attempts, response.calls, seconds) == (1, 1, 0.9)
 
 
 @pytest.mark.anyio
-async def test_none_is_never() -> None:
+async def test_hedge_after_none_disables_hedging() -> None:
     server = HedgedServer((50.0, OK))
     response, seconds = await success(server.client(hedge_after=None))
     assert (response.attempts, seconds) == (1, 50.0)
@@ -89,7 +89,7 @@ async def test_none_is_never() -> None:
     ],
 )
 @pytest.mark.anyio
-async def test_the_first_answer_of_the_two_wins(plays: list[Play], winner: int, seconds: float) -> None:
+async def test_first_answer_of_two_copies_wins(plays: list[Play], winner: int, seconds: float) -> None:
     server = HedgedServer(*plays)
     response, taken = await success(server.client())
     assert response.model == f"copy {winner}"
@@ -110,7 +110,7 @@ async def test_the_first_answer_of_the_two_wins(plays: list[Play], winner: int, 
     ],
 )
 @pytest.mark.anyio
-async def test_if_both_fail_the_error_is_the_firsts(
+async def test_failure_of_both_copies_raises_error_of_first(
     plays: list[Play], error: type[RerankError], seconds: float
 ) -> None:
     caught, taken = await failure(HedgedServer(*plays).client())
@@ -120,7 +120,7 @@ async def test_if_both_fail_the_error_is_the_firsts(
 
 
 @pytest.mark.anyio
-async def test_a_retry_follows_when_both_have_failed() -> None:
+async def test_retry_follows_failure_of_both_copies() -> None:
     server = HedgedServer((2.0, 503), (2.0, 503), (0.5, OK))
     response, seconds = await success(server.client(retry=RetryPolicy(base_delay=0.0)))
     assert response.attempts == 3
@@ -128,7 +128,7 @@ async def test_a_retry_follows_when_both_have_failed() -> None:
 
 
 @pytest.mark.anyio
-async def test_copies_are_one_in_twenty_requests() -> None:
+async def test_hedge_budget_allows_one_copy_in_twenty_requests() -> None:
     server = HedgedServer((2.0, OK))
     async with server.client() as client:
         attempts = [(await client.rerank("q", ["a"])).attempts for _ in range(100)]
@@ -138,7 +138,7 @@ async def test_copies_are_one_in_twenty_requests() -> None:
 
 
 @pytest.mark.anyio
-async def test_quiet_times_save_up_five_copies_for_all_clones_together() -> None:
+async def test_hedge_budget_saves_up_five_copies_shared_by_clones() -> None:
     server = HedgedServer(*[(0.5, OK)] * 500, (2.0, OK))
     async with server.client() as client:
         for _ in range(500):
@@ -149,14 +149,14 @@ async def test_quiet_times_save_up_five_copies_for_all_clones_together() -> None
 
 
 @pytest.mark.anyio
-async def test_a_copy_waits_for_a_place_as_every_request_does() -> None:
+async def test_second_copy_respects_max_concurrency() -> None:
     server = HedgedServer((5.0, OK))
     response, seconds = await success(server.client(max_concurrency=1))
     assert (response.attempts, seconds, len(server.arrival_times)) == (1, 5.0, 1)
 
 
 @pytest.mark.anyio
-async def test_each_part_may_have_a_copy() -> None:
+async def test_each_part_can_be_hedged() -> None:
     server = HedgedServer((5.0, OK), (0.5, OK))
     async with server.client(scoring="pointwise", max_documents=2) as client:
         response = await client.rerank("q", ["a", "b", "c", "d"])
@@ -164,7 +164,7 @@ async def test_each_part_may_have_a_copy() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_deadline_ends_both() -> None:
+async def test_deadline_cancels_both_copies() -> None:
     server = HedgedServer((50.0, OK))
     error, seconds = await failure(server.client(deadline=3))
     assert isinstance(error, DeadlineExceededError)
@@ -172,7 +172,7 @@ async def test_the_deadline_ends_both() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_callers_cancellation_ends_both_and_passes_untouched() -> None:
+async def test_cancellation_by_caller_cancels_both_copies_and_propagates() -> None:
     server = HedgedServer((50.0, OK))
     async with server.client() as client:
         with anyio.move_on_after(3) as scope:
@@ -182,7 +182,7 @@ async def test_the_callers_cancellation_ends_both_and_passes_untouched() -> None
 
 
 @pytest.mark.anyio
-async def test_closing_the_client_ends_both() -> None:
+async def test_closing_client_cancels_both_copies() -> None:
     async def call() -> None:
         with pytest.raises(ClientClosedError) as caught:
             await client.rerank("q", ["a"])
@@ -197,7 +197,7 @@ async def test_closing_the_client_ends_both() -> None:
     assert sorted(server.cancelled) == [0, 1]
 
 
-def test_a_cancelled_task_of_asyncio_leaves_no_copy_behind() -> None:
+def test_cancelled_asyncio_task_cancels_both_copies() -> None:
     async def main() -> None:
         server = HedgedServer((50.0, OK))
         async with server.client(hedge_after=0.001) as client:
@@ -241,7 +241,7 @@ def test_task_cancelled_while_copies_or_parts_are_in_flight_stays_cancelled(opti
     asyncio.run(main())
 
 
-def test_a_hook_that_raises_is_heard_as_it_is() -> None:
+def test_error_of_hook_propagates_unchanged() -> None:
     async def hook(request: httpx.Request) -> None:
         raise SystemExit(3)
 
@@ -256,7 +256,7 @@ def test_a_hook_that_raises_is_heard_as_it_is() -> None:
         assert caught.value.code == 3
 
 
-def test_the_loser_hangs_up_and_the_winner_keeps_its_connection(raw_server: RawServer) -> None:
+def test_losing_copy_disconnects_and_winner_keeps_connection(raw_server: RawServer) -> None:
     raw_server.plays = [silence, send(http(answer_body(1)))]
     with SyncRerankClient(base_url=raw_server.url, hedge_after=0.05) as client:
         assert [client.rerank("q", ["a"]).attempts for _ in range(3)] == [2, 1, 1]
@@ -271,7 +271,7 @@ def test_hedge_after_is_a_positive_number_of_seconds(seconds: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_server_that_fails_at_once_has_no_copies() -> None:
+async def test_immediate_failure_sends_no_second_copy() -> None:
     server = HedgedServer((0.0, 503))
     error, seconds = await failure(server.client(retry=RetryPolicy(base_delay=0.0)))
     assert isinstance(error, ServerError)
@@ -279,7 +279,7 @@ async def test_a_server_that_fails_at_once_has_no_copies() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_time_begins_when_the_request_goes_out() -> None:
+async def test_hedge_timer_starts_when_request_is_sent() -> None:
     server = HedgedServer((1.0, OK))
     async with server.client(rate_limit=RateLimit(requests_per_minute=1)) as client:
         assert (await client.rerank("first", ["a"])).attempts == 1

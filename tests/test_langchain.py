@@ -111,7 +111,7 @@ BOTH = pytest.mark.parametrize("way", ["sync", "async"])
 
 
 @BOTH
-def test_copies_come_back_best_first_and_the_callers_stay_as_they_are(compressor: JinaRerank, way: str) -> None:
+def test_copies_are_returned_best_first_and_originals_unchanged(compressor: JinaRerank, way: str) -> None:
     given = documents()
     found = compress(compressor, way, given)
     assert [document.page_content for document in found] == ["third", "second", "first"]
@@ -128,13 +128,13 @@ def test_copies_come_back_best_first_and_the_callers_stay_as_they_are(compressor
 
 
 @BOTH
-def test_nothing_to_rank_asks_nobody(compressor: JinaRerank, server: RawServer, way: str) -> None:
+def test_empty_input_sends_no_request(compressor: JinaRerank, server: RawServer, way: str) -> None:
     assert compress(compressor, way, []) == []
     assert compressor.rerank([], "q") == []
     assert server.requests == []
 
 
-def test_what_is_sent(compressor: JinaRerank, server: RawServer) -> None:
+def test_request_body_has_expected_fields(compressor: JinaRerank, server: RawServer) -> None:
     compressor.compress_documents(documents(), "q")
     assert sent(server) == {
         "model": "jina-reranker-v3.5",
@@ -147,7 +147,7 @@ def test_what_is_sent(compressor: JinaRerank, server: RawServer) -> None:
     assert (headers["authorization"], headers["user-agent"]) == ("Bearer jina_secret", "langchain")
 
 
-def test_the_options_of_the_client(server: RawServer) -> None:
+def test_options_of_the_client(server: RawServer) -> None:
     compressor = JinaRerank(
         base_url=server.url,
         model="jina-reranker-v3",
@@ -199,7 +199,7 @@ def test_images_go_out_as_images_to_models_that_read_them(server: RawServer) -> 
 
 
 @BOTH
-def test_the_run_is_traced_with_all_that_matters(compressor: JinaRerank, way: str) -> None:
+def test_run_trace_has_inputs_and_outputs(compressor: JinaRerank, way: str) -> None:
     log, given = Log(), documents()
     found = compress(compressor, way, given, callbacks=[log])
     _, inputs, parent = log.starts[log.rerank]
@@ -211,7 +211,7 @@ def test_the_run_is_traced_with_all_that_matters(compressor: JinaRerank, way: st
 
 
 @BOTH
-def test_a_failure_is_traced_and_raised(compressor: JinaRerank, server: RawServer, way: str) -> None:
+def test_failure_is_traced_and_raised(compressor: JinaRerank, server: RawServer, way: str) -> None:
     server.plays = [send(http(b'{"detail": "down"}', 503))]
     log = Log()
     with pytest.raises(ServerError) as caught:
@@ -221,7 +221,7 @@ def test_a_failure_is_traced_and_raised(compressor: JinaRerank, server: RawServe
 
 
 @BOTH
-def test_a_fallback_keeps_all_documents_whatever_the_threshold_and_shows_in_the_trace(
+def test_fallback_keeps_all_documents_whatever_the_threshold_and_shows_in_the_trace(
     server: RawServer, way: str
 ) -> None:
     options: dict[str, Any] = {
@@ -247,7 +247,7 @@ class Found(BaseRetriever):
         return documents()
 
 
-def test_it_compresses_for_a_retriever_as_a_child_run(compressor: JinaRerank) -> None:
+def test_compression_for_retriever_is_child_run(compressor: JinaRerank) -> None:
     classic = pytest.importorskip("langchain_classic.retrievers")
     retriever = classic.ContextualCompressionRetriever(base_compressor=compressor, base_retriever=Found())
     for invoke in (retriever.invoke, lambda *a, **k: asyncio.run(retriever.ainvoke(*a, **k))):
@@ -260,14 +260,14 @@ def test_it_compresses_for_a_retriever_as_a_child_run(compressor: JinaRerank) ->
         assert log.ends[log.rerank]["usage"] == {"total_tokens": 7}
 
 
-def test_it_is_a_part_of_a_pipeline(compressor: JinaRerank) -> None:
+def test_reranker_composes_in_pipeline(compressor: JinaRerank) -> None:
     compressors = pytest.importorskip("langchain_classic.retrievers.document_compressors")
     pipeline = compressors.DocumentCompressorPipeline(transformers=[compressor, compressor])
     assert [document.id for document in pipeline.compress_documents(documents(), "q")] == ["1", "2", "3"]
     assert [document.id for document in asyncio.run(pipeline.acompress_documents(documents(), "q"))] == ["1", "2", "3"]
 
 
-def test_a_chain_around_it_is_the_parent_even_if_nobody_passes_callbacks_on(compressor: JinaRerank) -> None:
+def test_surrounding_chain_is_parent_run_without_passing_callbacks(compressor: JinaRerank) -> None:
     def step(query: str) -> list[Document]:
         return compressor.compress_documents(documents(), query)
 
@@ -283,7 +283,7 @@ def test_a_chain_around_it_is_the_parent_even_if_nobody_passes_callbacks_on(comp
         assert seen.starts[parent][0] == "outer"
 
 
-def test_it_is_a_runnable(compressor: JinaRerank, server: RawServer) -> None:
+def test_reranker_is_runnable(compressor: JinaRerank, server: RawServer) -> None:
     step = compressor.as_runnable()
     given: RerankInput = {"query": "q", "documents": documents()}
 
@@ -317,7 +317,7 @@ def test_sixty_calls_are_in_flight_at_once(compressor: JinaRerank, server: RawSe
     assert [len(found) for found in asyncio.run(main())] == [3] * 60
 
 
-def test_a_batch_keeps_to_the_limit(server: RawServer) -> None:
+def test_batch_keeps_to_the_limit(server: RawServer) -> None:
     at_once = most = 0
     lock = threading.Lock()
 
@@ -346,7 +346,7 @@ def test_one_instance_serves_threads_and_many_loops(compressor: JinaRerank) -> N
     assert {tuple(document.id for document in found) for found in mixed} == {("3", "2", "1")}
 
 
-def test_a_missing_key_is_said_when_it_is_made() -> None:
+def test_missing_key_raises_at_construction() -> None:
     with pytest.raises(ValidationError, match=r"Did not find jina_api_key.*JINA_API_KEY"):
         JinaRerank()
 
@@ -363,7 +363,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
-def test_mistakes_are_said_when_it_is_made(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_options_raise_at_construction(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message) as caught:
         JinaRerank(**{"api_key": "jina_key", **arguments} if "client" not in arguments else arguments)
     assert "secret" not in str(caught.value)
@@ -385,7 +385,7 @@ def test_ready_made_clients_are_used_and_stay_open(server: RawServer) -> None:
         assert len(compress(other, way, documents())) == 3
 
 
-def test_what_the_old_class_took_is_taken_with_a_word(compressor: JinaRerank) -> None:
+def test_options_of_old_class_are_accepted_with_warning(compressor: JinaRerank) -> None:
     with pytest.warns(DeprecationWarning, match=r"client=SyncRerankClient\(http_client=") as warned:
         JinaRerank(api_key="jina_key", session=object())
     assert warned[0].filename == __file__
@@ -442,7 +442,7 @@ def test_copy_takes_the_key_under_both_names_and_leaves_its_original_alone(
     assert [headers["authorization"] for headers, _ in server.requests] == ["Bearer jina_other", "Bearer jina_secret"]
 
 
-def test_fields_that_do_not_go_together_are_refused_and_nothing_changes(compressor: JinaRerank) -> None:
+def test_conflicting_fields_are_refused_without_change(compressor: JinaRerank) -> None:
     base_url = compressor.base_url
     with pytest.raises(ValidationError, match="unencrypted"):
         compressor.base_url = "http://example.com"
@@ -452,7 +452,7 @@ def test_fields_that_do_not_go_together_are_refused_and_nothing_changes(compress
     assert compressor.model_copy(update={"jina_api_key": None, "base_url": "http://example.com"}).jina_api_key is None
 
 
-def test_the_key_shows_nowhere(
+def test_key_appears_nowhere(
     server: RawServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.plays = [send(http(b'{"detail": "who is jina_canary0123456789?"}', 401)), GOOD]
@@ -481,7 +481,7 @@ def no_tracing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_a_deep_copy_works(compressor: JinaRerank) -> None:
+def test_deep_copy_works(compressor: JinaRerank) -> None:
     compressor.compress_documents(documents(), "q")
     twin = deepcopy(compressor)
     assert [document.id for document in twin.compress_documents(documents(), "q")] == ["3", "2", "1"]

@@ -200,15 +200,15 @@ DIFFERENT: dict[str, tuple[Look, Any, Any]] = {
 
 
 @pytest.mark.parametrize(("look", "expected"), SAME.values(), ids=SAME)
-def test_what_was_right_is_kept(sides: tuple[Side, Side], look: Look, expected: Any) -> None:
+def test_correct_behavior_is_kept(sides: tuple[Side, Side], look: Look, expected: Any) -> None:
     assert [look(side) for side in sides] == [expected, expected]
 
 
 @pytest.mark.parametrize(("look", "before", "after"), DIFFERENT.values(), ids=DIFFERENT)
-def test_what_was_wrong_is_changed(sides: tuple[Side, Side], look: Look, before: Any, after: Any) -> None:
+def test_incorrect_behavior_is_changed(sides: tuple[Side, Side], look: Look, before: Any, after: Any) -> None:
     assert [look(side) for side in sides] == [before, after]
 
 
-def test_the_docs_name_every_difference() -> None:
+def test_docs_name_every_difference() -> None:
     page = (Path(__file__).parents[1] / "docs" / "langchain.md").read_text(encoding="utf-8")
     assert [name for name in DIFFERENT if f"| {name} |" not in page] == []

@@ -54,13 +54,13 @@ def refusal(response: httpx.Response) -> tuple[int, str, str]:
     ("tier", "figures"),
     [("free", (2, 100, 100_000)), ("paid", (50, 500, 2_000_000)), ("premium", (500, 5_000, 50_000_000))],
 )
-def test_the_tiers_are_those_that_users_of_the_api_meet(tier: str, figures: tuple[int, int, int]) -> None:
+def test_tiers_match_hosted_api(tier: str, figures: tuple[int, int, int]) -> None:
     limits = TIERS[tier]
     assert (limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute) == figures
 
 
 @pytest.mark.anyio
-async def test_requests_at_once() -> None:
+async def test_concurrency_limit_refuses_third_request() -> None:
     async with emulator(limits=TIERS["free"], latency=1.0) as caller, anyio.create_task_group() as group:
         for _ in range(2):
             group.start_soon(caller.ask)
@@ -75,7 +75,7 @@ async def test_requests_at_once() -> None:
 
 
 @pytest.mark.anyio
-async def test_requests_in_a_minute() -> None:
+async def test_request_limit_refuses_101st_request() -> None:
     async with emulator(limits=TIERS["free"]) as caller:
         for _ in range(100):
             assert (await caller.ask()).status_code == 200
@@ -87,7 +87,7 @@ async def test_requests_in_a_minute() -> None:
 
 
 @pytest.mark.anyio
-async def test_tokens_in_a_minute_count_this_request_and_those_of_usage() -> None:
+async def test_token_limit_counts_this_request_and_reported_usage() -> None:
     async with emulator(limits=TIERS["free"]) as caller:
         answer = await caller.ask(tokens=99_000, documents=["b " * 8_000] * 12 + ["b " * 2_999])
         assert answer.json()["usage"] == {"total_tokens": 99_000}
@@ -101,7 +101,7 @@ async def test_tokens_in_a_minute_count_this_request_and_those_of_usage() -> Non
 
 @pytest.mark.parametrize("limits", [RateLimit(requests_per_minute=3), RateLimit(tokens_per_minute=30)])
 @pytest.mark.anyio
-async def test_the_minute_slides_and_refusals_are_not_in_it(limits: RateLimit) -> None:
+async def test_window_slides_and_excludes_refused_requests(limits: RateLimit) -> None:
     async with emulator(limits=limits) as caller:
         start = anyio.current_time()
         accepted: list[float] = []
@@ -113,7 +113,7 @@ async def test_the_minute_slides_and_refusals_are_not_in_it(limits: RateLimit) -
 
 
 @pytest.mark.anyio
-async def test_an_invalid_request_is_in_no_count() -> None:
+async def test_invalid_request_does_not_count_against_limits() -> None:
     async with emulator(limits=RateLimit(requests_per_minute=1)) as caller:
         for _ in range(3):
             assert (await caller.ask(top_n=0)).status_code == 422
@@ -122,7 +122,7 @@ async def test_an_invalid_request_is_in_no_count() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_request_that_is_cancelled_or_fails_leaves_its_place() -> None:
+async def test_cancelled_or_failed_request_releases_its_slot() -> None:
     class Broken(LexicalScorer):
         def score(self, *_: object, **__: object) -> list[float]:
             raise ZeroDivisionError
@@ -134,7 +134,7 @@ async def test_a_request_that_is_cancelled_or_fails_leaves_its_place() -> None:
 
 
 @pytest.mark.anyio
-async def test_answers_tell_what_is_left() -> None:
+async def test_answers_report_remaining_limits() -> None:
     async with emulator(limits=TIERS["free"]) as caller:
         for requests, tokens in [("99", "99990"), ("98", "99980")]:
             headers = (await caller.ask(tokens=10)).headers
@@ -145,7 +145,7 @@ async def test_answers_tell_what_is_left() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_balance_runs_out() -> None:
+async def test_exhausted_balance_refuses_requests() -> None:
     async with emulator(balance=25) as caller:
         assert [(await caller.ask(tokens=10)).status_code for _ in range(2)] == [200, 200]
         assert refusal(await caller.ask(tokens=10)) == (
@@ -158,19 +158,19 @@ async def test_the_balance_runs_out() -> None:
         assert (await caller.ask(tokens=6, key="jina_two")).status_code == 200
 
 
-def test_a_balance_below_zero_is_refused() -> None:
+def test_balance_below_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="balance must be"):
         create_app(balance=-1)
 
 
 @pytest.mark.anyio
-async def test_a_container_has_one_account() -> None:
+async def test_container_has_one_account() -> None:
     async with emulator(limits=RateLimit(requests_per_minute=1), serving="jina-reranker-v3.5") as caller:
         assert [(await caller.ask(key=key)).status_code for key in ("jina_one", "jina_two")] == [200, 429]
 
 
 @pytest.mark.anyio
-async def test_no_minute_has_more_requests_than_it_may() -> None:
+async def test_any_sliding_minute_stays_within_request_limit() -> None:
     async with emulator(limits=TIERS["free"], latency=0.2) as caller:
         served: list[float] = []
 

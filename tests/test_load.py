@@ -29,7 +29,7 @@ async def ten_good_calls(client: Any) -> None:
 
 
 @KINDS
-def test_cancellations_at_any_moment_leave_a_client_that_works(way: Way) -> None:
+def test_cancellations_at_any_moment_leave_client_usable(way: Way) -> None:
     ends = {"cancelled": 0, "served": 0}
     chance = random.Random(1)
 
@@ -56,7 +56,7 @@ def test_cancellations_at_any_moment_leave_a_client_that_works(way: Way) -> None
 
 
 @KINDS
-def test_overload_with_deadlines_leaves_a_client_that_works(way: Way) -> None:
+def test_overload_with_deadlines_leaves_client_usable(way: Way) -> None:
     ends = {"served": 0, "late": 0}
     chance = random.Random(1)
 
@@ -92,7 +92,7 @@ def test_overload_with_deadlines_leaves_a_client_that_works(way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", [Way("uvloop", "httpx"), Way("trio", "httpx"), Way("asyncio", "aiohttp")], ids=str)
-def test_a_thousand_calls_at_once(way: Way) -> None:
+def test_thousand_concurrent_calls_succeed(way: Way) -> None:
     release = threading.Event()
     arrived = threading.Semaphore(0)
 
@@ -120,7 +120,7 @@ def test_a_thousand_calls_at_once(way: Way) -> None:
 
 
 @KINDS
-def test_calls_that_race_with_closing_end_one_way_or_the_other(way: Way) -> None:
+def test_calls_racing_with_aclose_succeed_or_raise_client_closed_error(way: Way) -> None:
     ends: list[str] = []
 
     async def call(client: Any) -> None:

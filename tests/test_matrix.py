@@ -80,7 +80,7 @@ def warm() -> None:
 
 
 @pytest.mark.parametrize(("case", "way"), CASES)
-def test_a_fault_ends_as_promised(case: Case, way: Way, caplog: pytest.LogCaptureFixture) -> None:
+def test_fault_ends_as_documented(case: Case, way: Way, caplog: pytest.LogCaptureFixture) -> None:
     before = descriptors()
     with caplog.at_level(logging.DEBUG), case.server(*case.plays) as server:
         meeting = way.run(lambda: meet(case, way, server))
@@ -122,7 +122,7 @@ def assert_no_secret(meeting: Meeting, caplog: pytest.LogCaptureFixture) -> None
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("gap", [0.0, 0.001, 0.01])
-def test_a_server_that_closes_kept_connections_costs_no_call(way: Way, gap: float) -> None:
+def test_server_that_closes_idle_connections_fails_no_call(way: Way, gap: float) -> None:
     def play(connection: Any) -> None:
         connection.sendall(GOOD)
         connection.settimeout(gap or 1e-6)
@@ -145,7 +145,7 @@ def test_a_server_that_closes_kept_connections_costs_no_call(way: Way, gap: floa
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_to_another_server_is_not_followed(status: int, way: Way) -> None:
+def test_redirect_to_another_server_is_not_followed(status: int, way: Way) -> None:
     with RawServer(send(GOOD)) as other, RawServer(send(http(b"", status, location=other.url))) as server:
 
         async def call() -> None:
@@ -158,7 +158,7 @@ def test_a_redirect_to_another_server_is_not_followed(status: int, way: Way) -> 
         assert (len(server.requests), other.connections) == (1, 0)
 
 
-def test_the_matrix_has_every_row_once_and_each_is_shown_or_says_why_not() -> None:
+def test_matrix_has_every_row_once_with_test_or_reason() -> None:
     assert [row.number for row in ROWS] == list(range(1, 51))
     assert [row.number for row in ROWS if not (row.cases or row.tests or row.missing)] == [44]
     for row in ROWS:
@@ -169,6 +169,6 @@ def test_the_matrix_has_every_row_once_and_each_is_shown_or_says_why_not() -> No
             assert name in names, f"row {row.number} names {test}"
 
 
-def test_the_page_shows_the_matrix_as_it_is() -> None:
+def test_page_matches_matrix() -> None:
     page = PAGE.read_text()
     assert page == with_matrix(page), "run: python -m tests.matrix.page"

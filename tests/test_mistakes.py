@@ -87,7 +87,7 @@ def test_mistaken_argument_is_named_before_anything_is_sent(
     assert raw_server.connections == 0
 
 
-def test_what_is_no_mistake_is_taken(raw_server: RawServer) -> None:
+def test_valid_argument_is_accepted(raw_server: RawServer) -> None:
     class Rows(list[str]):
         columns = ("text",)
 
@@ -157,7 +157,7 @@ ANSWERS: dict[str, tuple[bytes, type[RerankError], str, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "kind", "says", "says_not"), ANSWERS.values(), ids=ANSWERS)
-def test_refusal_names_what_is_wrong_and_is_not_sent_again(
+def test_error_status_names_cause_and_is_not_retried(
     answer: bytes, kind: type[RerankError], says: str, says_not: str, raw_server: RawServer
 ) -> None:
     raw_server.plays = [send(answer)]
@@ -172,7 +172,7 @@ def test_refusal_names_what_is_wrong_and_is_not_sent_again(
     assert len(raw_server.requests) == 1
 
 
-def test_refused_connection_is_told_in_the_words_of_the_system() -> None:
+def test_refused_connection_error_quotes_system_message() -> None:
     with AbsentServer() as server:
         for host in ("127.0.0.1", "localhost"):
             client = SyncRerankClient(base_url=server.url.replace("127.0.0.1", host), retry=ONCE)

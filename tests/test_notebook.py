@@ -52,7 +52,7 @@ def response(*scores: float, documents: list[Any] | None = None, **fields: Any) 
     return RerankResponse(results, **fields)
 
 
-def test_a_table_with_bars() -> None:
+def test_table_with_bars() -> None:
     page = Page(response(0.8, 0.4, -0.2, documents=["a", "b", "c"], model="m", usage=Usage(total_tokens=1234)))
     shown = [text for text in page.texts if text]
     assert shown == [
@@ -73,7 +73,7 @@ def test_bars_of_any_scores(scores: tuple[float, ...], bars: list[float]) -> Non
     assert Page(response(*scores)).bars == bars
 
 
-def test_documents_give_no_orders() -> None:
+def test_documents_are_escaped_in_html() -> None:
     page = Page(response(1.0, documents=["<script>alert('x')</script> & <b>"], model="<i>"))
     assert page.tags.isdisjoint({"script", "b", "i"})
     assert "<script>alert('x')</script> & <b>" in page.texts
@@ -93,18 +93,18 @@ def test_long_documents_and_long_lists_are_cut() -> None:
     assert max(map(len, page.texts)) == 301
 
 
-def test_what_is_not_ranked_says_so() -> None:
+def test_degraded_response_is_labeled() -> None:
     page = Page(response(0.0, degraded=True, cause=RerankError("no")))
     assert "not ranked: RerankError" in page.texts
 
 
-def test_an_error_that_is_looked_at() -> None:
+def test_displayed_error_is_readable() -> None:
     error = RateLimitError("<b>slow</b>", status=429)
     page = Page(error)
     assert [text for text in page.texts if text] == ["RateLimitError: HTTP 429: <b>slow</b>", RateLimitError.hint]
 
 
-def test_a_hint_is_a_note_and_no_data() -> None:
+def test_hint_is_exception_note() -> None:
     assert RateLimitError("slow").__notes__ == [RateLimitError.hint]
     assert not hasattr(ConfigurationError("its message says what to do"), "__notes__")
     degraded = response(0.0, degraded=True, cause=RateLimitError("slow"))
@@ -126,7 +126,7 @@ def shown(cell: Any) -> list[str]:
     return [re.sub(r"\d+\.\d{3} s|:\d{4,5}/|request_id=\w+|\x1b\[[0-9;]*m", "", str(text)) for text in found]
 
 
-def test_the_example_shows_what_it_shows_when_it_is_run() -> None:
+def test_example_notebook_outputs_match_execution() -> None:
     pytest.importorskip("ir_measures")
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -146,7 +146,7 @@ def test_the_example_shows_what_it_shows_when_it_is_run() -> None:
     assert "Look at JINA_API_KEY" in looked_at
 
 
-def test_the_example_is_of_no_machine() -> None:
+def test_example_notebook_has_no_machine_paths() -> None:
     stored = EXAMPLE.read_text()
     assert re.search(r"/(?:home|root|tmp|Users|usr|work)/", stored) is None
     assert "jina_local" in stored

@@ -64,7 +64,7 @@ def test_unencrypted_server_and_certificates_of_another_type_are_refused() -> No
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_every_client_option_has_its_wrong_types_above(client: Any) -> None:
+def test_every_client_option_is_covered_by_wrong_types(client: Any) -> None:
     assert set(inspect.signature(client).parameters) == set(WRONG)
 
 
@@ -147,5 +147,5 @@ class TestJinaRerank:
                 made.model_copy(update={name: value})
         assert getattr(made, name) == before
 
-    def test_every_field_has_its_wrong_types_above(self, jina: Any) -> None:
+    def test_every_field_is_covered_by_wrong_types(self, jina: Any) -> None:
         assert set(jina.model_fields) - {"session"} == set(WRONG_FIELDS)

@@ -71,7 +71,7 @@ async def served(latency: Callable[[], float], deadline: float, **options: Any) 
         pytest.param(0.01, 0.3, 0.2, 0.65, id="a third of all answers take longer than the deadline"),
     ],
 )
-async def test_who_is_sent_has_time_for_the_answer(
+async def test_overload_with_deadlines_sends_only_calls_that_can_finish(
     options: dict[str, Any], fastest: float, slowest: float, deadline: float, share: float
 ) -> None:
     chance = random.Random(1)
@@ -80,7 +80,7 @@ async def test_who_is_sent_has_time_for_the_answer(
     assert len(times) >= share * capacity
 
 
-async def test_a_server_that_becomes_slower_is_noticed() -> None:
+async def test_latency_increase_raises_estimate_of_queued_calls() -> None:
     """Who waits is given time for the slower answer, although no answer ever came that took so long."""
     start = anyio.current_time()
 
@@ -92,7 +92,7 @@ async def test_a_server_that_becomes_slower_is_noticed() -> None:
     assert len([time for time in times if time > SECONDS / 2]) >= 0.9 * SECONDS / 2 / 0.15
 
 
-async def test_who_is_late_is_served_when_nobody_else_wants_to_be() -> None:
+async def test_late_call_is_sent_when_queue_is_empty() -> None:
     """The answers are quicker than was expected of them: time that was too short is enough after all."""
     latencies = iter([1.0, 1.0, 0.1, 0.1])
     async with SlowServer(lambda: next(latencies)).client(max_concurrency=1) as client:

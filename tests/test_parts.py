@@ -91,7 +91,7 @@ def texts(count: int) -> list[str]:
 
 
 @pytest.mark.anyio
-async def test_a_pointwise_list_is_split_and_merged_as_if_it_were_one_request() -> None:
+async def test_pointwise_list_is_split_and_merged_like_one_request() -> None:
     server, given = ScoringServer(), texts(1000)
     async with server.client(max_documents=300, scoring=None) as client:
         response = await client.rerank("q", given)
@@ -106,7 +106,7 @@ async def test_a_pointwise_list_is_split_and_merged_as_if_it_were_one_request() 
 
 
 @pytest.mark.anyio
-async def test_five_thousand_documents_have_the_scores_of_one_request_to_the_last_digit() -> None:
+async def test_split_list_of_5000_documents_has_exact_scores_of_one_request() -> None:
     given = [f"{number} {'plaster ' * (number % 7)}{'cut ' * (number % 97)}" for number in range(5000)]
     transport = httpx.ASGITransport(create_app())
     responses: list[RerankResponse[str]] = []
@@ -121,7 +121,7 @@ async def test_five_thousand_documents_have_the_scores_of_one_request_to_the_las
 
 
 @pytest.mark.anyio
-async def test_each_part_is_asked_for_no_more_than_is_wanted() -> None:
+async def test_each_part_requests_at_most_top_n_results() -> None:
     server = ScoringServer()
     async with server.client(max_documents=4) as client:
         few = await client.rerank("q", texts(10), top_n=3)
@@ -148,14 +148,14 @@ class BarrierServer(ScoringServer):
 
 
 @pytest.mark.anyio
-async def test_parts_are_sent_side_by_side() -> None:
+async def test_parts_are_sent_concurrently() -> None:
     server = BarrierServer(5)
     async with server.client(max_documents=2, max_concurrency=5) as client:
         assert (await client.rerank("q", texts(10), deadline=30)).calls == 5
 
 
 @pytest.mark.anyio
-async def test_parts_keep_to_the_clients_limit() -> None:
+async def test_parts_respect_max_concurrency() -> None:
     server = ScoringServer()
     async with server.client(max_documents=1, max_concurrency=2) as client:
         assert (await client.rerank("q", texts(20))).calls == 20
@@ -178,7 +178,7 @@ class OnePartFailsServer(ScoringServer):
 
 
 @pytest.mark.anyio
-async def test_a_part_that_fails_fails_the_call_with_its_own_error_and_ends_the_others() -> None:
+async def test_failed_part_raises_its_error_and_cancels_other_parts() -> None:
     server = OnePartFailsServer(4, httpx.Response(400, json={"detail": "no"}))
     async with server.client(max_documents=5, max_concurrency=4) as client:
         with pytest.raises(BadRequestError, match="no") as caught:
@@ -200,7 +200,7 @@ async def test_parts_that_all_fail_raise_one_error() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_call_leaves_no_part_behind() -> None:
+async def test_cancelled_call_cancels_all_parts() -> None:
     server = HangingServer()
     async with server.client(max_documents=5, max_concurrency=4) as client:
         async with anyio.create_task_group() as tasks:
@@ -210,7 +210,7 @@ async def test_a_cancelled_call_leaves_no_part_behind() -> None:
         assert len(server.cancelled) == 4
 
 
-def test_a_cancelled_task_of_asyncio_leaves_no_part_behind() -> None:
+def test_cancelled_asyncio_task_cancels_all_parts() -> None:
     async def main() -> None:
         server = HangingServer()
         async with server.client(max_documents=5, max_concurrency=4) as client:
@@ -227,7 +227,7 @@ def test_a_cancelled_task_of_asyncio_leaves_no_part_behind() -> None:
 
 
 @pytest.mark.anyio
-async def test_closing_the_client_ends_all_parts() -> None:
+async def test_closing_client_cancels_all_parts() -> None:
     server = HangingServer()
     client = server.client(max_documents=5, max_concurrency=4)
 
@@ -244,7 +244,7 @@ async def test_closing_the_client_ends_all_parts() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_deadline_counts_for_all_parts_together() -> None:
+async def test_deadline_applies_to_all_parts_together() -> None:
     server = HangingServer()
     async with server.client(max_documents=5, max_concurrency=2) as client:
         with pytest.raises(DeadlineExceededError) as caught:
@@ -261,14 +261,14 @@ class FailingOnceServer(ScoringServer):
 
 
 @pytest.mark.anyio
-async def test_only_the_part_that_failed_is_sent_again() -> None:
+async def test_retry_resends_only_failed_part() -> None:
     server = FailingOnceServer()
     async with server.client(max_documents=5, retry=RetryPolicy(base_delay=0.001)) as client:
         response = await client.rerank("q", texts(20))
     assert (response.calls, response.attempts) == (4, 5)
 
 
-def test_a_hook_that_raises_is_heard_as_it_is() -> None:
+def test_error_of_hook_propagates_unchanged() -> None:
     async def hook(request: httpx.Request) -> None:
         raise SystemExit(3)
 
@@ -281,7 +281,7 @@ def test_a_hook_that_raises_is_heard_as_it_is() -> None:
         assert caught.value.code == 3
 
 
-def test_a_hook_that_raises_a_cancellation_of_its_own() -> None:
+def test_hook_that_raises_cancelled_error_cancels_call() -> None:
     async def hook(request: httpx.Request) -> None:
         raise asyncio.CancelledError
 
@@ -296,7 +296,7 @@ def test_a_hook_that_raises_a_cancellation_of_its_own() -> None:
 
 @pytest.mark.parametrize("usage", [{}, {"usage": None}])
 @pytest.mark.anyio
-async def test_usage_is_unknown_if_one_part_does_not_tell(usage: Body) -> None:
+async def test_usage_is_none_if_one_part_omits_it(usage: Body) -> None:
     class PartialUsageServer(ScoringServer):
         def ranking(self, body: Body) -> httpx.Response:
             self.fields = usage if "text 0" in body["documents"] else {"usage": {"total_tokens": 5}}
@@ -308,7 +308,7 @@ async def test_usage_is_unknown_if_one_part_does_not_tell(usage: Body) -> None:
 
 
 @pytest.mark.anyio
-async def test_vectors_stay_with_their_documents() -> None:
+async def test_embeddings_stay_with_their_documents() -> None:
     given = ["a", "bb", "ccc", "bb", "dddd"]
     async with ScoringServer().client(max_documents=2) as client:
         response = await client.rerank("q", given, return_embeddings=True)
@@ -322,7 +322,7 @@ class TestRounds:
         return math.sin(int(document.removeprefix("text ")))
 
     @pytest.mark.anyio
-    async def test_a_listwise_list_is_ranked_in_rounds(self) -> None:
+    async def test_listwise_list_is_ranked_in_rounds(self) -> None:
         server, given = ScoringServer(self.score), texts(100)
         async with server.client(model=LISTWISE, max_documents=25) as client:
             response = await client.rerank("q", given, top_n=10)
@@ -349,7 +349,7 @@ class TestRounds:
         assert rows(response) == [(index, self.score(f"text {index}") / 6) for index in (8, 2, 1)]
 
     @pytest.mark.anyio
-    async def test_each_request_keeps_the_order_given_and_strong_neighbours_are_dealt_out(self) -> None:
+    async def test_each_request_keeps_input_order_and_spreads_first_documents(self) -> None:
         server, given = ScoringServer(self.score), texts(40)
         async with server.client(model=LISTWISE, max_documents=10) as client:
             await client.rerank("q", given, top_n=5)
@@ -358,7 +358,7 @@ class TestRounds:
         assert sorted(request[:2] for request in places[:4]) == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
     @pytest.mark.anyio
-    async def test_vectors_are_asked_for_in_the_last_round(self) -> None:
+    async def test_embeddings_are_requested_in_last_round_only(self) -> None:
         server = ScoringServer(self.score)
         async with server.client(model=LISTWISE, max_documents=10) as client:
             response = await client.rerank("q", texts(20), top_n=5, return_embeddings=True)
@@ -367,7 +367,7 @@ class TestRounds:
 
     @pytest.mark.parametrize(("documents", "top_n", "max_documents"), [(26, None, 25), (26, 13, 25), (3, 1, 1)])
     @pytest.mark.anyio
-    async def test_what_rounds_cannot_find_is_refused_before_the_network(
+    async def test_top_n_beyond_rounds_raises_before_sending(
         self, documents: int, top_n: int | None, max_documents: int
     ) -> None:
         server = ScoringServer()
@@ -379,7 +379,7 @@ class TestRounds:
 
     @pytest.mark.parametrize("cap", range(2, 12))
     @pytest.mark.anyio
-    async def test_rounds_end_and_find_the_best(self, cap: int) -> None:
+    async def test_rounds_terminate_and_find_best_documents(self, cap: int) -> None:
         server, given = ScoringServer(self.score), texts(150)
         async with server.client(model=LISTWISE, max_documents=cap) as client:
             response = await client.rerank("q", given, top_n=cap // 2)
@@ -400,9 +400,7 @@ class TestRounds:
     ],
 )
 @pytest.mark.anyio
-async def test_the_models_scoring_decides_unless_the_client_says_it(
-    model: str, scoring: Any, requests: list[int]
-) -> None:
+async def test_scoring_defaults_to_that_of_model(model: str, scoring: Any, requests: list[int]) -> None:
     server = ScoringServer()
     async with server.client(max_documents=10, scoring=scoring) as client:
         response = await client.rerank("q", texts(30), top_n=2, model=model)
@@ -414,7 +412,7 @@ class TestTwins:
     """Documents that are equal."""
 
     @pytest.mark.anyio
-    async def test_a_text_is_sent_once_and_all_that_have_it_come_back(self) -> None:
+    async def test_duplicate_texts_are_sent_once_and_all_returned(self) -> None:
         server = ScoringServer(len)
         given = [{"id": number, "text": "ab" if number % 2 else "abc"} for number in range(6)]
         async with server.client() as client:
@@ -430,13 +428,13 @@ class TestTwins:
 
     @pytest.mark.parametrize("top_n", [1, 2, 3, 4, 5, 9, None])
     @pytest.mark.anyio
-    async def test_equal_scores_go_to_the_lower_place_and_each_twin_counts(self, top_n: int | None) -> None:
+    async def test_equal_scores_sort_by_index_and_duplicates_count_for_top_n(self, top_n: int | None) -> None:
         async with ScoringServer(len).client() as client:
             response = await client.rerank("q", ["aa", "bb", "aa", "c", "bb"], top_n=top_n)
         assert rows(response) == [(0, 2.0), (1, 2.0), (2, 2.0), (4, 2.0), (3, 1.0)][:top_n]
 
     @pytest.mark.anyio
-    async def test_images_too(self) -> None:
+    async def test_duplicate_images_are_sent_once(self) -> None:
         server = ScoringServer()
         url = "https://example.com/a.png"
         given: list[Any] = [ImageDocument(image=url), url, {"image": url}, url]
@@ -447,14 +445,14 @@ class TestTwins:
 
     @pytest.mark.parametrize("model", [LISTWISE, "my-own-model"])
     @pytest.mark.anyio
-    async def test_not_where_a_score_may_depend_on_the_others(self, model: str) -> None:
+    async def test_listwise_model_receives_duplicates(self, model: str) -> None:
         server = ScoringServer()
         async with server.client(model=model) as client:
             await client.rerank("q", ["a", "a", "b"])
         assert server.bodies[0]["documents"] == ["a", "a", "b"]
 
     @pytest.mark.anyio
-    async def test_a_list_that_is_short_without_them_is_one_request(self) -> None:
+    async def test_list_within_limit_after_deduplication_is_one_request(self) -> None:
         server = ScoringServer()
         async with server.client(max_documents=2) as client:
             response = await client.rerank("q", ["a", "b", " "] * 10, top_n=25)
@@ -468,7 +466,7 @@ TEXTS = st.lists(st.sampled_from(["", " ", "a", "b", "c", "d", "e", "f", "g", "h
 
 @settings(max_examples=150, deadline=None)
 @given(given=TEXTS, cap=st.integers(1, 12), top_n=st.none() | st.integers(1, 50))
-def test_no_list_comes_out_other_than_of_one_big_request(given: list[str], cap: int, top_n: int | None) -> None:
+def test_any_split_list_equals_one_big_request(given: list[str], cap: int, top_n: int | None) -> None:
     async def results(**options: Any) -> list[tuple[int, float]]:
         async with server.client(**options) as client:
             return rows(await client.rerank("q", given, top_n=top_n))

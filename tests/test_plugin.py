@@ -117,7 +117,7 @@ def test_fixtures_for_every_way_to_test(pytester: pytest.Pytester) -> None:
     run(pytester, "-c", os.devnull, "--rootdir=.", "-p", "anyio", "test_anyio.py").assert_outcomes(passed=2)
 
 
-def test_what_the_emulator_plays_can_be_said(pytester: pytest.Pytester) -> None:
+def test_emulator_options_are_configurable(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("""
         import pytest
 
@@ -193,7 +193,7 @@ RECORDED = """
 
 
 class TestRecordings:
-    def test_the_api_is_asked_once_and_never_again(
+    def test_api_is_called_once_when_recording(
         self, pytester: pytest.Pytester, api: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytester.makepyfile(test_it=RECORDED.replace("KEY", KEY))
@@ -241,9 +241,7 @@ class TestRecordings:
         assert [form for echo in echoes for form in (echo, json.dumps(echo)[1:-1]) if form in shown] == []
         run(pytester).assert_outcomes(passed=1)
 
-    def test_a_key_that_is_none_is_a_word_like_any_other(
-        self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_placeholder_key_is_not_masked(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         pytester.makepyfile(test_it=RECORDED.replace("KEY", "EMPTY"))
         with serve(serving="jina-reranker-v3.5") as server:
             monkeypatch.setenv("JINA_RERANK_BASE_URL", server.url)
@@ -251,7 +249,7 @@ class TestRecordings:
             run(pytester, "--rerank-record", "-k", "text").assert_outcomes(passed=2, deselected=1)
         run(pytester, "-k", "text").assert_outcomes(passed=2, deselected=1)
 
-    def test_a_request_that_was_not_recorded_fails_the_test(self, pytester: pytest.Pytester, api: str) -> None:
+    def test_request_that_was_not_recorded_fails_the_test(self, pytester: pytest.Pytester, api: str) -> None:
         code = """
             import pytest
 
@@ -279,9 +277,7 @@ class TestRecordings:
         result = run(pytester)
         result.stdout.fnmatch_lines(["*test_it.json: it is not a recording; delete it, and record it again*"])
 
-    def test_nothing_is_recorded_where_the_api_gives_no_answer(
-        self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_failed_call_is_not_recorded(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         pytester.makepyfile(
             test_it="""
             import pytest
@@ -302,7 +298,7 @@ class TestRecordings:
         assert not (pytester.path / "recordings").exists()
 
 
-def test_it_costs_nothing_where_it_is_not_used(pytester: pytest.Pytester) -> None:
+def test_plugin_imports_nothing_when_unused(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         import sys
 
@@ -313,7 +309,7 @@ def test_it_costs_nothing_where_it_is_not_used(pytester: pytest.Pytester) -> Non
     run_apart(pytester).assert_outcomes(passed=1)
 
 
-def test_without_the_extra_it_says_what_to_install(pytester: pytest.Pytester) -> None:
+def test_missing_extra_names_package_to_install(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("import sys; sys.modules['uvicorn'] = None")
     pytester.makepyfile("""
         def test_other(): pass
@@ -324,7 +320,7 @@ def test_without_the_extra_it_says_what_to_install(pytester: pytest.Pytester) ->
     result.stdout.fnmatch_lines(['these fixtures need an extra: pip install "jina-rerank?testing?"'])
 
 
-def test_the_page_can_be_followed_word_by_word(pytester: pytest.Pytester, api: str) -> None:
+def test_documented_steps_work(pytester: pytest.Pytester, api: str) -> None:
     page = (EXAMPLE.parents[1] / "docs" / "testing.md").read_text()
     program, *blocks = re.findall(r"^```py\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (options,) = [block for block in blocks if "def jina_emulator_options" in block]
@@ -344,7 +340,7 @@ def test_example_project_in_this_repository_passes_without_its_plugins() -> None
     assert "1 passed" in done.stdout
 
 
-def test_the_example_project_passes_offline_and_records(tmp_path: Path, api: str) -> None:
+def test_example_project_passes_offline_and_records(tmp_path: Path, api: str) -> None:
     project = tmp_path / "project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
     recording = project / "recordings" / "test_search" / "test_recorded.json"

@@ -45,13 +45,13 @@ EXITS = {
 
 
 @pytest.mark.parametrize("code", EXITS.values(), ids=EXITS)
-def test_no_client_delays_the_exit_or_complains(raw_server: RawServer, code: str) -> None:
+def test_open_clients_neither_delay_exit_nor_warn(raw_server: RawServer, code: str) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + code, raw_server.url) == ("['b', 'a']", "", 0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_first_call_while_the_interpreter_exits_is_made_or_refused(raw_server: RawServer, host: str) -> None:
+def test_first_call_during_interpreter_exit_succeeds_or_raises(raw_server: RawServer, host: str) -> None:
     """Some versions of Python start no thread any more at that point, for the loop or to look up a host."""
     raw_server.plays = [GOOD]
     code = (
@@ -145,7 +145,7 @@ trio.run(main)
 
 
 @pytest.mark.parametrize(("requests", "code"), IN_FLIGHT.values(), ids=IN_FLIGHT)
-def test_a_call_in_flight_does_not_delay_the_exit(raw_server: RawServer, requests: int, code: str) -> None:
+def test_call_in_flight_does_not_delay_the_exit(raw_server: RawServer, requests: int, code: str) -> None:
     raw_server.plays = [silence]
     with start(HEAD + code + "print('end')", raw_server.url) as process:
         # All of them: where asyncio's loop ends while anyio connects, it leaves a coroutine that was never awaited.
@@ -167,7 +167,7 @@ sys.stdin.readline()
 """
 
 
-def test_a_call_in_flight_in_a_thread_that_outlives_main_gets_its_answer(raw_server: RawServer) -> None:
+def test_call_in_flight_in_a_thread_that_outlives_main_gets_its_answer(raw_server: RawServer) -> None:
     ended = threading.Event()
 
     def play(connection: Any) -> None:
@@ -222,7 +222,7 @@ def test_one_client_serves_many_event_loops_and_leaves_no_socket(raw_server: Raw
     assert run(HEAD + LOOPS, raw_server.url) == ("10 {('b', 'a')} 0", "", 0)
 
 
-def test_it_works_in_a_notebook(raw_server: RawServer) -> None:
+def test_client_works_in_notebook(raw_server: RawServer) -> None:
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     raw_server.plays = [GOOD]
@@ -258,7 +258,7 @@ for _ in range(3):
 """
 
 
-def test_a_client_that_is_dropped_is_closed_and_not_complained_of(raw_server: RawServer) -> None:
+def test_dropped_client_is_closed_without_warning(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + DROPPED, raw_server.url) == ("['b', 'a']\n['b', 'a']\n['b', 'a']", "", 0)
 
@@ -293,7 +293,7 @@ print(list(ends), client.rerank('q', ['a', 'b']).documents)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGALRM on this system")
 @pytest.mark.usefixtures("no_coverage_in_programs")
-def test_interrupts_at_any_moment_are_interrupts_and_nothing_breaks(raw_server: RawServer) -> None:
+def test_interrupt_at_any_moment_raises_keyboard_interrupt_and_client_recovers(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     out, _, code = run(HEAD + INTERRUPTED, raw_server.url)
     # stderr is Python's own: it tells there of interrupts that met a finalizer, where nothing can be raised.
@@ -370,7 +370,7 @@ print(SyncRerankClient(base_url=url, http_client=make).rerank('q', ['a', 'b']).d
 """
 
 
-def test_call_in_a_finalizer_on_the_loop_is_refused_and_disturbs_nobody(raw_server: RawServer) -> None:
+def test_call_in_finalizer_on_loop_thread_raises_without_deadlock(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + FINALIZER_ON_THE_LOOP, raw_server.url) == ("ConfigurationError\n['b', 'a']", "", 0)
 
@@ -392,7 +392,7 @@ print(sorted(answers, key=str))
 """
 
 
-def test_a_hook_that_exits_ends_its_own_call_alone(raw_server: RawServer) -> None:
+def test_hook_that_raises_system_exit_ends_only_its_call(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + HOOK_THAT_EXITS, raw_server.url) == ("[('b', 'a'), 3]", "", 0)
 
@@ -412,7 +412,7 @@ print(sum(os.readlink(link).startswith('socket:') for link in links if os.path.i
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="sockets are counted in /proc")
-def test_loops_that_are_closed_without_a_word_are_forgotten(raw_server: RawServer) -> None:
+def test_event_loops_closed_without_aclose_are_released(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + CLOSED_LOOPS, raw_server.url) == ("True", "", 0)
 
@@ -430,7 +430,7 @@ asyncio.run(main())
 """
 
 
-def test_a_client_that_is_open_when_the_loop_ends_is_closed_once(raw_server: RawServer) -> None:
+def test_client_that_is_open_when_the_loop_ends_is_closed_once(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + OPEN_AT_THE_END, raw_server.url) == ("['b', 'a']", "", 0)
 
@@ -457,6 +457,6 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="sockets are counted in /proc")
-def test_a_closing_that_was_cancelled_can_be_finished(raw_server: RawServer) -> None:
+def test_cancelled_aclose_can_be_repeated(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     assert run(HEAD + CLOSING_CANCELLED, raw_server.url) == ("0", "", 0)

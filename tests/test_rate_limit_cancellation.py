@@ -29,7 +29,7 @@ OPTIONS: list[dict[str, Any]] = [{"max_concurrency": 1}, {"rate_limit": RateLimi
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.anyio
-async def test_a_cancelled_holder_lets_the_next_one_in(options: dict[str, Any]) -> None:
+async def test_cancelled_request_releases_slot_to_next_waiter(options: dict[str, Any]) -> None:
     gate, done = GatedServer(), list[int]()
 
     async def call(number: int, scope: anyio.CancelScope) -> None:
@@ -51,7 +51,7 @@ async def test_a_cancelled_holder_lets_the_next_one_in(options: dict[str, Any]) 
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.anyio
-async def test_a_cancelled_waiter_does_not_take_the_turn_of_the_next(options: dict[str, Any]) -> None:
+async def test_cancelled_waiter_passes_slot_to_next_waiter(options: dict[str, Any]) -> None:
     gate, done = GatedServer(), list[int]()
 
     async def call(number: int, scope: anyio.CancelScope) -> None:
@@ -71,7 +71,7 @@ async def test_a_cancelled_waiter_does_not_take_the_turn_of_the_next(options: di
 
 
 @pytest.mark.anyio
-async def test_whatever_is_cancelled_whenever_the_limit_holds_and_all_others_are_served() -> None:
+async def test_random_cancellations_keep_limit_and_serve_all_others() -> None:
     chance, gate, served = random.Random(1), GatedServer(), 0
 
     async def call(scope: anyio.CancelScope) -> None:

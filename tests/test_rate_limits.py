@@ -129,7 +129,7 @@ async def run_on_a_free_key(jobs: Sequence[tuple[str, list[str]]]) -> tuple[Coun
 
 
 @pytest.mark.anyio
-async def test_a_thousand_queries_on_a_free_key_need_no_configuration() -> None:
+async def test_thousand_queries_on_free_key_need_no_configuration() -> None:
     documents = ["chamomile lotion for sensitive skin", "bold lipsticks for spring"]
     statuses, seconds, _ = await run_on_a_free_key([(f"query {i}", documents) for i in range(1000)])
     assert statuses[200] == 1000
@@ -151,7 +151,7 @@ async def test_long_documents_on_a_free_key_are_paced_by_their_tokens() -> None:
 
 
 @pytest.mark.anyio
-async def test_concurrency_opens_with_two_and_doubles_every_100_ms_up_to_100() -> None:
+async def test_slow_start_begins_at_2_and_doubles_every_100_ms_to_100() -> None:
     server = LimitedServer(latency=30)
     seen: list[int] = []
     async with server.client() as client, anyio.create_task_group() as tasks:
@@ -165,7 +165,7 @@ async def test_concurrency_opens_with_two_and_doubles_every_100_ms_up_to_100() -
 
 
 @pytest.mark.anyio
-async def test_the_ramp_waits_for_use_and_not_for_time() -> None:
+async def test_slow_start_advances_with_use_not_with_time() -> None:
     server = LimitedServer(latency=1)
     async with server.client() as client:
         await client.rerank("alone", ["a"])
@@ -178,7 +178,7 @@ async def test_the_ramp_waits_for_use_and_not_for_time() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_number_is_used_from_the_start_and_a_refusal_lowers_it() -> None:
+async def test_max_concurrency_is_used_at_once_and_throttling_lowers_it() -> None:
     server = LimitedServer(latency=10)
     async with server.client(max_concurrency=30) as client:
         assert not await run_all(client, ["q"] * 60)
@@ -192,7 +192,7 @@ async def test_a_number_is_used_from_the_start_and_a_refusal_lowers_it() -> None
 
 
 @pytest.mark.anyio
-async def test_of_stated_limits_the_lower_counts() -> None:
+async def test_lower_of_configured_limits_applies() -> None:
     for rate_limit, max_concurrency, most in [
         (RateLimit(concurrency=7), None, 7),
         (RateLimit(concurrency=7), 20, 7),
@@ -210,7 +210,7 @@ async def test_of_stated_limits_the_lower_counts() -> None:
 
 
 @pytest.mark.anyio
-async def test_concurrency_falls_at_a_refusal_without_a_number_and_recovers() -> None:
+async def test_concurrency_decreases_on_429_without_number_and_recovers() -> None:
     server = LimitedServer(latency=1, concurrency=8)
     async with server.client() as client:
         assert not await run_all(client.with_options(deadline=1e6), ["q"] * 1500, workers=100)
@@ -223,7 +223,7 @@ async def test_concurrency_falls_at_a_refusal_without_a_number_and_recovers() ->
 
 
 @pytest.mark.anyio
-async def test_burst_of_refusals_is_answered_by_one_retry_of_each_request() -> None:
+async def test_burst_of_429s_causes_one_retry_of_each_request() -> None:
     server, first, start = LimitedServer(latency=1), 20, anyio.current_time()
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -241,7 +241,7 @@ async def test_burst_of_refusals_is_answered_by_one_retry_of_each_request() -> N
 
 
 @pytest.mark.anyio
-async def test_what_is_refused_again_and_again_is_tried_less_and_less() -> None:
+async def test_repeated_429s_make_probes_rarer() -> None:
     server = LimitedServer(latency=0.5, concurrency=2)
     async with server.client() as client:
         assert not await run_all(client.with_options(deadline=1e6), ["q"] * 2000, workers=10)
@@ -250,7 +250,7 @@ async def test_what_is_refused_again_and_again_is_tried_less_and_less() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_slot_is_free_when_a_call_ends_in_whatever_way() -> None:
+async def test_slot_is_released_however_call_ends() -> None:
     async def answer(request: httpx.Request) -> httpx.Response:
         if query_of(request) == "hangs":
             await anyio.sleep_forever()
@@ -268,7 +268,7 @@ async def test_a_slot_is_free_when_a_call_ends_in_whatever_way() -> None:
 
 
 @pytest.mark.anyio
-async def test_stated_requests_per_minute_are_never_exceeded() -> None:
+async def test_configured_requests_per_minute_are_never_exceeded() -> None:
     server, start = LimitedServer(latency=0.1), anyio.current_time()
     limit = RateLimit(requests_per_minute=10, concurrency=4)
     async with server.client(rate_limit=limit, deadline=1000) as client:
@@ -279,7 +279,7 @@ async def test_stated_requests_per_minute_are_never_exceeded() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
+async def test_large_request_is_not_overtaken_by_small_ones() -> None:
     server = LimitedServer(latency=0.01)
     limit = RateLimit(tokens_per_minute=1000, concurrency=1)
     sizes = {"small 1": 300, "small 2": 300, "large": 900, "small 3": 10, "small 4": 10}
@@ -291,7 +291,7 @@ async def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_estimate_of_tokens_learns_from_the_usage() -> None:
+async def test_token_estimate_adapts_to_reported_usage() -> None:
     counted: list[tuple[float, int]] = []
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -307,7 +307,7 @@ async def test_the_estimate_of_tokens_learns_from_the_usage() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_is_larger_than_the_limit_goes_alone() -> None:
+async def test_request_larger_than_token_limit_is_sent_alone() -> None:
     server, start = LimitedServer(latency=0.01), anyio.current_time()
     async with server.client(rate_limit=RateLimit(tokens_per_minute=100)) as client:
         for _ in range(2):
@@ -316,7 +316,7 @@ async def test_what_is_larger_than_the_limit_goes_alone() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
+async def test_wait_beyond_deadline_or_cap_raises_at_once() -> None:
     server, limit = LimitedServer(latency=0.01), RateLimit(requests_per_minute=1)
     async with server.client(rate_limit=limit) as client:
         await client.rerank("q", ["a"])
@@ -331,7 +331,7 @@ async def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_remaining_headers_hold_back_where_others_use_the_key_too() -> None:
+async def test_remaining_headers_delay_requests_on_shared_key() -> None:
     server = LimitedServer(latency=0.01)
     server.headers = {"x-ratelimit-remaining-requests": "0"}
     async with server.client() as client:
@@ -344,7 +344,7 @@ async def test_the_remaining_headers_hold_back_where_others_use_the_key_too() ->
 
 
 @pytest.mark.anyio
-async def test_a_refused_call_is_sent_again_before_those_that_came_later() -> None:
+async def test_throttled_call_is_resent_before_later_calls() -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"rate_limit": RateLimit(concurrency=1)}, "abbcd"),
         ({"max_concurrency": 1}, "abcbd"),  # c took the slot that b gave back
@@ -368,7 +368,7 @@ async def test_a_refused_call_is_sent_again_before_those_that_came_later() -> No
 
 
 @pytest.mark.anyio
-async def test_retry_after_holds_back_everybody_with_the_key() -> None:
+async def test_retry_after_delays_all_clients_of_key() -> None:
     served: list[float] = []
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -386,7 +386,7 @@ async def test_retry_after_holds_back_everybody_with_the_key() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_refused_request_uses_up_nothing() -> None:
+async def test_throttled_request_does_not_count_against_limits() -> None:
     replies = [httpx.Response(429, headers={"retry-after": "1"})]
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -401,7 +401,7 @@ async def test_a_refused_request_uses_up_nothing() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_date_in_a_refusal_is_no_limit() -> None:
+async def test_date_in_429_is_not_parsed_as_limit() -> None:
     refusal = refused(100, 100, "requests per minute").json()
     refusal["detail"] = f"At 11/3/2026: {refusal['detail']}"
     replies = [httpx.Response(429, json=refusal)]
@@ -417,7 +417,7 @@ async def test_a_date_in_a_refusal_is_no_limit() -> None:
 
 @pytest.mark.parametrize("unit", [None, *CODES])
 @pytest.mark.anyio
-async def test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_deadline(unit: str | None) -> None:
+async def test_endless_429s_raise_rate_limit_error_by_deadline(unit: str | None) -> None:
     server = LimitedServer(concurrency=0, refusal=refused(9, 9, unit) if unit else None)
     start = anyio.current_time()
     async with server.client() as client:
@@ -429,7 +429,7 @@ async def test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_dea
 
 
 @pytest.mark.anyio
-async def test_who_was_refused_and_waits_until_the_deadline_is_told_of_the_refusal() -> None:
+async def test_deadline_while_throttled_raises_rate_limit_error() -> None:
     server = LimitedServer(latency=1000, concurrency=1, refusal=refused(1, 1, "concurrent requests"))
     async with server.client(timeout=None) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(client.with_options(deadline=None).rerank, "q", ["a"])
@@ -442,7 +442,7 @@ async def test_who_was_refused_and_waits_until_the_deadline_is_told_of_the_refus
 
 
 @pytest.mark.anyio
-async def test_a_call_survives_more_refusals_than_it_has_attempts() -> None:
+async def test_call_survives_more_429s_than_max_attempts() -> None:
     server = LimitedServer(latency=0, concurrency=0)
     async with server.client() as client, anyio.create_task_group() as tasks:
 
@@ -456,7 +456,7 @@ async def test_a_call_survives_more_refusals_than_it_has_attempts() -> None:
 
 
 @pytest.mark.anyio
-async def test_without_a_deadline_or_a_second_attempt_a_refusal_is_a_failed_attempt() -> None:
+async def test_throttling_counts_as_attempt_without_deadline_or_retries() -> None:
     cases: list[tuple[dict[str, Any], int]] = [({"deadline": None}, 3), ({"retry": RetryPolicy(max_attempts=1)}, 1)]
     for options, attempts in cases:
         server = LimitedServer(concurrency=0)
@@ -467,7 +467,7 @@ async def test_without_a_deadline_or_a_second_attempt_a_refusal_is_a_failed_atte
 
 
 @pytest.mark.anyio
-async def test_waiting_for_a_slot_until_the_deadline_is_no_rate_limit() -> None:
+async def test_deadline_while_waiting_for_slot_raises_deadline_exceeded_error() -> None:
     server = LimitedServer(latency=1e6)
     async with server.client(max_concurrency=1, timeout=None, deadline=10) as client:
         errors = await run_all(client, ["q"] * 2)
@@ -480,7 +480,7 @@ async def test_waiting_for_a_slot_until_the_deadline_is_no_rate_limit() -> None:
 
 
 @pytest.mark.anyio
-async def test_clients_of_one_key_share_its_limits_and_other_keys_and_hosts_have_their_own() -> None:
+async def test_limits_are_shared_per_key_and_host() -> None:
     limit = RateLimit(concurrency=2)
     for key, base_url, most in [("jina_key", None, 2), ("jina_other", None, 4), ("jina_key", "https://x.test/v1", 4)]:
         server = LimitedServer(latency=1)
@@ -495,7 +495,7 @@ async def test_clients_of_one_key_share_its_limits_and_other_keys_and_hosts_have
 
 
 @pytest.mark.anyio
-async def test_what_is_learnt_is_forgotten_with_the_last_client() -> None:
+async def test_learned_limits_are_dropped_with_last_client() -> None:
     server = LimitedServer(latency=1, concurrency=1, refusal=httpx.Response(429, headers={"retry-after": "100"}))
     async with server.client(deadline=50) as client:
         errors = await run_all(client, ["q"] * 2)
@@ -509,7 +509,7 @@ async def test_what_is_learnt_is_forgotten_with_the_last_client() -> None:
 
 @pytest.mark.parametrize("calls", [1, 17, 18, 200])
 @pytest.mark.anyio
-async def test_an_outage_is_met_with_35_requests_more_than_calls(calls: int) -> None:
+async def test_retry_quota_allows_35_retries_during_outage(calls: int) -> None:
     sent = 0
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -524,7 +524,7 @@ async def test_an_outage_is_met_with_35_requests_more_than_calls(calls: int) -> 
 
 
 @pytest.mark.anyio
-async def test_the_quota_is_shared_by_clones_and_comes_back_with_successes() -> None:
+async def test_retry_quota_is_shared_by_clones_and_refilled_by_successes() -> None:
     up = False
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -543,7 +543,7 @@ async def test_the_quota_is_shared_by_clones_and_comes_back_with_successes() -> 
 
 
 @pytest.mark.anyio
-async def test_a_policy_without_pauses_still_pauses_while_it_is_refused() -> None:
+async def test_policy_without_delays_still_backs_off_when_throttled() -> None:
     server = LimitedServer(latency=0, concurrency=0)
     async with server.client(retry=RetryPolicy(base_delay=0, throttle_delay=0, max_delay=0)) as client:
         with pytest.raises(RateLimitError):
@@ -552,7 +552,7 @@ async def test_a_policy_without_pauses_still_pauses_while_it_is_refused() -> Non
 
 
 @pytest.mark.anyio
-async def test_a_batch_on_a_free_key_loses_nothing_although_it_takes_longer_than_a_deadline() -> None:
+async def test_batch_on_free_key_outlasts_deadline_without_losses() -> None:
     requests = [
         RerankRequest(query=claim.text, documents=[abstract.text for abstract in claim.candidates])
         for claim in claims()
@@ -565,7 +565,7 @@ async def test_a_batch_on_a_free_key_loses_nothing_although_it_takes_longer_than
 
 
 @pytest.mark.anyio
-async def test_request_of_a_batch_that_is_refused_without_end_fails_a_minute_after_its_deadline() -> None:
+async def test_endless_429s_fail_request_of_batch_one_minute_after_deadline() -> None:
     start = anyio.current_time()
     async with LimitedServer(latency=0, concurrency=0).client(deadline=10) as client:
         outcomes = [outcome async for outcome in client.rerank_many([RerankRequest(query="q", documents=["a"])])]
@@ -574,7 +574,7 @@ async def test_request_of_a_batch_that_is_refused_without_end_fails_a_minute_aft
 
 
 @pytest.mark.anyio
-async def test_a_batch_waits_longer_than_a_call_would() -> None:
+async def test_batch_waits_beyond_max_retry_after() -> None:
     options: dict[str, Any] = {"retry": RetryPolicy(max_retry_after=5), "rate_limit": RateLimit(requests_per_minute=2)}
     requests = [RerankRequest(query=str(number), documents=["a"]) for number in range(5)]
     async with LimitedServer().client(**options) as client:
@@ -586,7 +586,7 @@ async def test_a_batch_waits_longer_than_a_call_would() -> None:
 
 
 @pytest.mark.anyio
-async def test_opening_of_a_busy_event_loop_waits_for_the_refusals_that_it_has_not_read() -> None:
+async def test_slow_start_on_busy_event_loop_waits_for_unread_429s() -> None:
     server = LimitedServer(latency=0.1, concurrency=2, refusal=refused(2, 2, "concurrent requests"))
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -604,7 +604,7 @@ async def test_opening_of_a_busy_event_loop_waits_for_the_refusals_that_it_has_n
 
 
 @pytest.mark.anyio
-async def test_limits_of_a_client_show_what_is_used_allowed_and_waited_for() -> None:
+async def test_client_limits_report_usage_limits_and_waiters() -> None:
     server = LimitedServer(latency=1, concurrency=2, refusal=refused(2, 2, "concurrent requests"))
     server.headers = {"x-ratelimit-remaining-requests": "60"}
     limit = RateLimit(requests_per_minute=100)
@@ -621,7 +621,7 @@ async def test_limits_of_a_client_show_what_is_used_allowed_and_waited_for() -> 
 
 
 @pytest.mark.anyio
-async def test_response_tells_how_long_its_requests_were_throttled() -> None:
+async def test_response_reports_throttled_seconds() -> None:
     async with LimitedServer(latency=1).client(rate_limit=RateLimit(concurrency=1)) as client:
         seconds = list[float]()
 
@@ -656,7 +656,7 @@ async def test_decreases_recoveries_and_long_waits_are_logged_once(caplog: pytes
 
 
 @pytest.mark.anyio
-async def test_error_of_a_throttled_call_says_when_there_is_room_and_who_holds_it() -> None:
+async def test_rate_limit_error_reports_retry_after_and_usage_of_others() -> None:
     server = LimitedServer(concurrency=0, refusal=refused(100, 100, "requests per minute"))
     async with server.client() as client:
         with pytest.raises(RateLimitError, match=r"others hold 100 of the 100 requests per minute") as caught:
@@ -668,7 +668,7 @@ async def test_error_of_a_throttled_call_says_when_there_is_room_and_who_holds_i
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("of_client", "of_clone"), [(10, 2), (2, 10)])
-async def test_clone_with_max_concurrency_has_its_own(of_client: int, of_clone: int) -> None:
+async def test_clone_with_max_concurrency_has_separate_limit(of_client: int, of_clone: int) -> None:
     server = LimitedServer(latency=1)
     async with server.client(max_concurrency=of_client) as client:
         await client.rerank("q", ["a"])
@@ -676,6 +676,6 @@ async def test_clone_with_max_concurrency_has_its_own(of_client: int, of_clone: 
     assert server.max_in_flight == of_clone
 
 
-def test_plans_of_the_hosted_api_are_those_that_the_emulator_plays() -> None:
+def test_rate_limit_plans_match_emulator_tiers() -> None:
     plans = {"free": RateLimit.FREE, "paid": RateLimit.PAID, "premium": RateLimit.PREMIUM}
     assert dict(TIERS) == plans

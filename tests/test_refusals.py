@@ -186,11 +186,11 @@ BODIES = {
 
 
 @pytest.mark.parametrize(("status", "body", "message"), BODIES.values(), ids=BODIES)
-async def test_a_body_that_is_no_envelope_still_says_something(status: int, body: bytes, message: str) -> None:
+async def test_body_without_envelope_still_gives_message(status: int, body: bytes, message: str) -> None:
     assert (await refused(httpx.Response(status, content=body))).message == message
 
 
-async def test_an_empty_balance_is_an_error_of_its_own() -> None:
+async def test_empty_balance_raises_insufficient_balance_error() -> None:
     content = {"detail": "Insufficient account balance.", "request_id": ID, "code": "AUTHZ_INSUFFICIENT_BALANCE"}
     error = await refused(httpx.Response(403, json=content))
     assert type(error) is jina_rerank.InsufficientBalanceError
@@ -233,7 +233,7 @@ async def test_code_decides_whatever_the_status(code: str, name: str) -> None:
         assert RetryPolicy().retryable(error) is (name in ("RateLimitError", "ServerError"))
 
 
-async def test_rate_limit_under_another_status_is_waited_out(raw_server: RawServer) -> None:
+async def test_rate_limit_code_under_another_status_is_retried(raw_server: RawServer) -> None:
     limit = {
         "detail": "Concurrency limit exceeded: 2/2 concurrent requests.",
         "code": "RATE_CONCURRENCY_LIMIT_EXCEEDED",
@@ -252,12 +252,12 @@ async def test_redirects_are_named_and_never_followed(status: int) -> None:
     assert KEY not in str(error)
 
 
-async def test_a_key_that_the_server_quotes_is_taken_out() -> None:
+async def test_key_quoted_by_server_is_masked() -> None:
     error = await refused(httpx.Response(401, json={"detail": f"Invalid API key: {KEY}"}))
     assert error.message == "Invalid API key: [key]"
 
 
-async def test_a_request_id_may_come_in_a_header() -> None:
+async def test_request_id_may_come_in_a_header() -> None:
     assert (await refused(httpx.Response(500, headers={"x-request-id": "abc"}))).request_id == "abc"
 
 
@@ -289,7 +289,7 @@ def test_retry_after_is_read_strictly(headers: dict[str, str], seconds: float | 
     assert retry_after(headers, now=1_000_000_000.0) == seconds
 
 
-async def test_the_wait_that_the_server_asks_for_is_on_the_error(raw_server: RawServer) -> None:
+async def test_error_has_retry_after_of_server(raw_server: RawServer) -> None:
     date = formatdate(time.time() + 60, usegmt=True)
     raw_server.plays = [send(http(b'{"detail": "busy"}', 503, retry_after=date))]
     async with RerankClient(base_url=raw_server.url, retry=RetryPolicy(max_retry_after=1)) as client:
@@ -300,7 +300,7 @@ async def test_the_wait_that_the_server_asks_for_is_on_the_error(raw_server: Raw
     assert len(raw_server.requests) == caught.value.attempts == 1
 
 
-async def test_date_to_wait_for_is_measured_by_the_clock_of_the_server(raw_server: RawServer) -> None:
+async def test_retry_after_date_is_measured_by_server_clock(raw_server: RawServer) -> None:
     sent_at = time.time() + 600  # the clock here is slow
     dates = {"date": formatdate(sent_at, usegmt=True), "retry_after": formatdate(sent_at + 1, usegmt=True)}
     raw_server.plays = [send(http(b'{"detail": "busy"}', 503, **dates))]
@@ -311,9 +311,7 @@ async def test_date_to_wait_for_is_measured_by_the_clock_of_the_server(raw_serve
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_refused_request_without_a_key_says_why_none_was_sent(
-    status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unauthorized_error_explains_why_no_key_was_sent(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def failure(base_url: str | None = "http://127.0.0.1:9", **options: Any) -> APIStatusError:
         with respx.mock() as router:
             router.post("http://127.0.0.1:9/v1/rerank").respond(status, json={"detail": "Not authenticated"})

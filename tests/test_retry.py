@@ -54,7 +54,7 @@ def status(code: int, **headers: str) -> httpx.Response:
 
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
 @pytest.mark.anyio
-async def test_a_passing_trouble_is_tried_again(code: int) -> None:
+async def test_transient_status_is_retried(code: int) -> None:
     server = ScriptedServer(status(code), status(code), OK)
     response = await success(server.client())
     assert (response.attempts, len(server.arrival_times)) == (3, 3)
@@ -62,7 +62,7 @@ async def test_a_passing_trouble_is_tried_again(code: int) -> None:
 
 @pytest.mark.parametrize("code", [301, 400, 401, 402, 403, 404, 405, 409, 413, 422, 501, 505])
 @pytest.mark.anyio
-async def test_what_will_not_change_is_not_tried_again(code: int) -> None:
+async def test_permanent_status_is_not_retried(code: int) -> None:
     server = ScriptedServer(status(code))
     error, seconds = await failure(server.client())
     assert isinstance(error, APIStatusError)
@@ -70,7 +70,7 @@ async def test_what_will_not_change_is_not_tried_again(code: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_outage_ends_after_three_attempts_and_short_waits() -> None:
+async def test_outage_raises_after_three_attempts_and_short_delays() -> None:
     server = ScriptedServer(status(503))
     error, _ = await failure(server.client())
     assert isinstance(error, ServerError)
@@ -84,7 +84,7 @@ async def test_an_outage_ends_after_three_attempts_and_short_waits() -> None:
     [httpx.ConnectError("no"), httpx.ReadError("cut"), httpx.RemoteProtocolError("cut"), httpx.WriteError("no")],
 )
 @pytest.mark.anyio
-async def test_a_broken_connection_is_tried_again(error: Exception) -> None:
+async def test_broken_connection_is_retried(error: Exception) -> None:
     server = ScriptedServer(error, OK)
     assert (await success(server.client())).attempts == 2
     last, _ = await failure(ScriptedServer(error).client())
@@ -96,14 +96,14 @@ async def test_a_broken_connection_is_tried_again(error: Exception) -> None:
     "error", [httpx.ProxyError("407"), httpx.UnsupportedProtocol("x"), httpx.LocalProtocolError("x")]
 )
 @pytest.mark.anyio
-async def test_a_way_that_is_wrong_is_not_tried_again(error: Exception) -> None:
+async def test_proxy_and_protocol_errors_are_not_retried(error: Exception) -> None:
     last, seconds = await failure(ScriptedServer(error).client())
     assert isinstance(last, APIConnectionError)
     assert (last.attempts, seconds) == (1, 0.0)
 
 
 @pytest.mark.anyio
-async def test_a_malformed_answer_is_asked_for_once_more() -> None:
+async def test_malformed_answer_is_retried_once() -> None:
     half = httpx.Response(200, content=b'{"results": [')
     assert (await success(ScriptedServer(half, OK).client())).attempts == 2
     error, _ = await failure(ScriptedServer(half).client())
@@ -116,14 +116,14 @@ async def test_a_malformed_answer_is_asked_for_once_more() -> None:
 
 @pytest.mark.parametrize(("headers", "seconds"), [({"retry_after": "7"}, 7.0), ({"retry_after_ms": "1500"}, 1.5)])
 @pytest.mark.anyio
-async def test_the_servers_wait_is_kept_to(headers: dict[str, str], seconds: float) -> None:
+async def test_retry_after_sets_delay(headers: dict[str, str], seconds: float) -> None:
     server = ScriptedServer(status(429, **headers), status(503, **headers), OK)
     assert (await success(server.client())).attempts == 3
     assert server.intervals == pytest.approx([seconds, seconds])
 
 
 @pytest.mark.anyio
-async def test_a_wait_above_the_cap_or_the_deadline_is_refused_at_once() -> None:
+async def test_retry_after_above_cap_or_deadline_raises_at_once() -> None:
     error, seconds = await failure(ScriptedServer(status(429, retry_after="121")).client())
     assert isinstance(error, RateLimitError)
     assert (error.retry_after, error.attempts, seconds) == (121.0, 1, 0.0)
@@ -133,7 +133,7 @@ async def test_a_wait_above_the_cap_or_the_deadline_is_refused_at_once() -> None
 
 
 @pytest.mark.anyio
-async def test_a_wait_that_the_callers_own_scope_cuts_off_is_not_begun() -> None:
+async def test_retry_after_beyond_callers_cancel_scope_raises_at_once() -> None:
     server = ScriptedServer(status(503, retry_after="60"))
     with anyio.fail_after(30):
         error, seconds = await failure(server.client(deadline=None))
@@ -141,7 +141,7 @@ async def test_a_wait_that_the_callers_own_scope_cuts_off_is_not_begun() -> None
 
 
 @pytest.mark.anyio
-async def test_the_servers_word_on_retrying_wins() -> None:
+async def test_should_retry_header_overrides_policy() -> None:
     error, _ = await failure(ScriptedServer(status(503, x_should_retry="false")).client())
     assert error.attempts == 1
     assert (await success(ScriptedServer(status(400, x_should_retry="true"), OK).client())).attempts == 2
@@ -150,14 +150,14 @@ async def test_the_servers_word_on_retrying_wins() -> None:
 
 
 @pytest.mark.anyio
-async def test_one_attempt_is_no_retry() -> None:
+async def test_max_attempts_of_one_disables_retries() -> None:
     client = ScriptedServer(status(503)).client(retry=RetryPolicy(max_attempts=1))
     error, seconds = await failure(client)
     assert (error.attempts, seconds) == (1, 0.0)
 
 
 @pytest.mark.anyio
-async def test_each_attempt_has_its_timeout_and_the_next_may_succeed() -> None:
+async def test_timeout_applies_to_each_attempt() -> None:
     server = ScriptedServer((100.0, OK), (59.0, OK))
     response = await success(server.client())
     assert response.attempts == 2
@@ -170,7 +170,7 @@ async def test_each_attempt_has_its_timeout_and_the_next_may_succeed() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_deadline_ends_a_call_in_an_attempt_and_says_what_went_before() -> None:
+async def test_deadline_during_attempt_raises_with_previous_error() -> None:
     server = ScriptedServer(status(503), (1e6, OK))
     error, seconds = await failure(server.client(timeout=None), deadline=5)
     assert isinstance(error, DeadlineExceededError)
@@ -181,7 +181,7 @@ async def test_the_deadline_ends_a_call_in_an_attempt_and_says_what_went_before(
 
 
 @pytest.mark.anyio
-async def test_the_clients_deadline_is_180_seconds_and_none_is_none() -> None:
+async def test_deadline_defaults_to_180_seconds_and_none_disables_it() -> None:
     error, seconds = await failure(ScriptedServer((1e6, OK)).client(timeout=None))
     assert (type(error), seconds) == (DeadlineExceededError, 180.0)
     async with ScriptedServer((1e5, OK)).client(timeout=None) as slow:
@@ -190,7 +190,7 @@ async def test_the_clients_deadline_is_180_seconds_and_none_is_none() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_callers_own_cancellation_passes_untouched() -> None:
+async def test_cancellation_by_caller_propagates() -> None:
     server = ScriptedServer((1e6, OK))
     async with server.client() as client:
         with anyio.move_on_after(3) as scope:
@@ -228,7 +228,7 @@ async def test_at_most_max_concurrency_requests_are_in_flight_and_waiting_costs_
 
 
 @pytest.mark.anyio
-async def test_a_retry_that_waits_holds_no_slot() -> None:
+async def test_backoff_holds_no_slot() -> None:
     server = ScriptedServer(status(503, retry_after="100"), OK)
     async with server.client(max_concurrency=1) as client, anyio.create_task_group() as tasks:
         for _ in range(2):
@@ -237,7 +237,7 @@ async def test_a_retry_that_waits_holds_no_slot() -> None:
 
 
 @pytest.mark.anyio
-async def test_closing_ends_the_calls_in_flight() -> None:
+async def test_aclose_cancels_calls_in_flight() -> None:
     errors: list[RerankError] = []
 
     async def call() -> None:
@@ -258,7 +258,7 @@ async def test_closing_ends_the_calls_in_flight() -> None:
 
 
 @pytest.mark.anyio
-async def test_closing_waits_two_seconds_for_what_does_not_end_and_closes_the_connections_still() -> None:
+async def test_aclose_closes_connections_after_two_seconds_if_call_does_not_end() -> None:
     async def does_not_end(request: httpx.Request) -> httpx.Response:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(60)
@@ -293,12 +293,12 @@ DECISIONS: list[tuple[RerankError, bool]] = [
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(("error", "retryable"), DECISIONS)
-def test_the_policy_decides_without_a_clock(error: RerankError, retryable: bool) -> None:
+def test_policy_decides_whether_error_is_retryable(error: RerankError, retryable: bool) -> None:
     assert RetryPolicy().retryable(error) is retryable
 
 
 @pytest.mark.smoke
-def test_waits_grow_from_their_scale_to_their_cap() -> None:
+def test_delays_grow_exponentially_to_max_delay() -> None:
     policy = RetryPolicy()
     failed, throttled = ServerError("x", status=503), RateLimitError("x", status=429)
     assert [policy.delay(n, failed, 1.0) for n in (1, 2, 3)] == [0.1, 0.2, 0.4]
@@ -312,7 +312,7 @@ def test_waits_grow_from_their_scale_to_their_cap() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_wall_clock_that_jumps_changes_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wall_clock_jumps_do_not_affect_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ScriptedServer(status(503, retry_after="7"), status(503, retry_after="7"), (1e6, OK))
     wall = iter(range(10**9, 0, -86_400))
     monkeypatch.setattr(time, "time", lambda: float(next(wall)))
@@ -330,7 +330,7 @@ class Watched(str):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("reply", [status(503), httpx.Response(200, content=b"{")], ids=["refused", "garbled"])
-async def test_what_failed_keeps_no_documents(reply: Reply) -> None:
+async def test_failed_call_releases_its_documents(reply: Reply) -> None:
     """They are freed with the call, and not when the garbage collector comes by."""
 
     async def call() -> "weakref.ref[Watched]":

@@ -46,7 +46,7 @@ Make = Callable[[], "LexicalScorer | MiniLMScorer"]
 
 
 @EVERY_SCORER
-def test_the_best_document_comes_first_in_both_modes(make: Make) -> None:
+def test_best_document_comes_first_in_both_modes(make: Make) -> None:
     for listwise in (False, True):
         scores = make().score(QUERY, DOCUMENTS, listwise=listwise)
         assert max(scores) == scores[0]
@@ -54,7 +54,7 @@ def test_the_best_document_comes_first_in_both_modes(make: Make) -> None:
 
 
 @EVERY_SCORER
-def test_pointwise_scores_are_between_0_and_1_and_know_nothing_of_the_list(make: Make) -> None:
+def test_pointwise_scores_are_between_0_and_1_and_independent_of_list(make: Make) -> None:
     scorer = make()
     together = scorer.score(QUERY, DOCUMENTS, listwise=False)
     assert all(0 <= score <= 1 for score in together)
@@ -118,13 +118,13 @@ def test_any_text_has_a_finite_score(make: Make, texts: list[str], listwise: boo
 
 
 @pytest.mark.parametrize("blank", ["", "  \n\t", "?!"])
-def test_a_blank_text_scores_lowest(blank: str) -> None:
+def test_blank_text_scores_lowest(blank: str) -> None:
     for listwise in (False, True):
         *others, last = LexicalScorer().score(QUERY, [*DOCUMENTS, "unrelated", blank], listwise=listwise)
         assert last < min(others)
 
 
-def test_what_shares_nothing_falls_below_zero_in_a_list() -> None:
+def test_document_without_common_terms_scores_below_zero() -> None:
     scores = LexicalScorer().score(QUERY, [*DOCUMENTS, "unrelated"], listwise=True)
     assert scores[-1] < 0 < scores[0]
 
@@ -275,7 +275,7 @@ def ranked(model: str, query: str, documents: list[str]) -> tuple[dict[str, Any]
 
 
 @needs_minilm
-def test_minilm_reads_as_many_tokens_as_it_is_told() -> None:
+def test_minilm_reads_up_to_max_tokens() -> None:
     from jina_rerank.emulator import MiniLMScorer  # noqa: PLC0415
 
     scorer = MiniLMScorer(max_tokens=5)
@@ -304,7 +304,7 @@ def test_minilm_serves_threads_at_once() -> None:
 
 
 @needs_minilm
-def test_the_interpreter_may_end_while_the_model_is_loaded() -> None:
+def test_interpreter_may_end_while_the_model_is_loaded() -> None:
     code = (
         "import sys, threading\n"
         "from jina_rerank.emulator import MiniLMScorer\n"

@@ -13,6 +13,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ from .servers import HangUpError, Play, RawServer, answer_body, http, reset, sen
 from .ways import WAYS, Way
 
 KEY = "jina_canary0123456789"
+TESTS = Path(__file__).parent
 TEXT = "a document nobody else should read"
 LOGGERS = ("httpx", "httpcore", "h11", "anyio", "asyncio", "aiohttp", "langchain", "jina_rerank", "tenacity")
 
@@ -93,7 +95,7 @@ def prints(thing: Any) -> Iterator[str]:
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("play", PLAYS.values(), ids=PLAYS)
-def test_a_canary_shows_in_no_channel(play: Play, way: Way, secure: bool, log: io.StringIO) -> None:
+def test_canary_key_appears_in_no_channel(play: Play, way: Way, secure: bool, log: io.StringIO) -> None:
     tls = server_tls() if secure else None
     shown: list[str] = []
 
@@ -243,7 +245,7 @@ def test_other_headers_with_secrets_are_masked_too() -> None:
 
 
 @pytest.mark.parametrize("key", ["x", "EMPTY", "none", "test", "key", "token", "not-needed"])
-def test_short_key_is_a_word_like_any_other(key: str) -> None:
+def test_short_key_is_not_masked(key: str) -> None:
     said = "The model `test-model` does not exist; none of the tokens in the key matched 100%25 &amp; \\x. EMPTY"
     error = outcome_of(key, lambda: httpx.Response(400, json={"detail": said}))
     assert error.message == said
@@ -255,7 +257,7 @@ BAD_KEYS = ["{}\n", "{}\r\nx-other: 1", "{}\0", "{}é", "{} {}", " ", "", "{}\u2
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way.loop in ("asyncio", "sync")], ids=str)
 @pytest.mark.parametrize("form", BAD_KEYS)
-def test_a_bad_key_is_refused_and_not_quoted(
+def test_bad_key_is_refused_and_not_quoted(
     form: str, way: Way, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     bad = form.replace("{}", KEY)
@@ -271,7 +273,7 @@ def test_a_bad_key_is_refused_and_not_quoted(
         errors.append(caught.value)
     for error in errors:
         frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
-        ours = [f"{frame.locals}" for frame in frames if frame.filename != __file__ and "tests" not in frame.filename]
+        ours = [f"{frame.locals}" for frame in frames if not Path(frame.filename).is_relative_to(TESTS)]
         assert [text for text in (str(error), repr(error), *ours) if KEY in text] == []
     assert KEY not in log.getvalue()
     assert raw_server.connections == 0
@@ -329,7 +331,7 @@ def test_langchain_shows_no_key_when_it_fails(raw_server: RawServer, log: io.Str
     assert TEXT not in log.getvalue()
 
 
-def test_a_request_by_hand_hides_what_it_refuses() -> None:
+def test_invalid_request_object_hides_its_values() -> None:
     with pytest.raises(ValueError, match="top_n") as caught:
         RerankRequest(query="q", documents=[TEXT], top_n=0)
     assert TEXT not in str(caught.value)

@@ -173,7 +173,7 @@ async def test_request_larger_than_the_limit_goes_alone(server: RedisServer, sco
 
 
 @pytest.mark.anyio
-async def test_limit_learnt_by_one_process_holds_for_all(server: RedisServer, scope: str) -> None:
+async def test_limit_learned_by_one_process_applies_to_all(server: RedisServer, scope: str) -> None:
     async with stores(limits_of(server.url), scope, None, None) as (one, other):
         refused = await permit_of(one)
         one.learn("requests", 3)  # of which programs that do not take part have used what is not ours
@@ -285,7 +285,7 @@ async def test_processes_that_compete_get_equal_shares(server: RedisServer, scop
 
 
 @pytest.mark.anyio
-async def test_large_request_is_not_overtaken_for_ever(server: RedisServer, scope: str) -> None:
+async def test_large_request_is_not_starved_by_small_ones(server: RedisServer, scope: str) -> None:
     limit = RateLimit(tokens_per_minute=100)
     limits = limits_of(server.url, window=0.5)
     async with stores(limits, scope, limit, limit) as (small, large), anyio.create_task_group() as tasks:
@@ -409,7 +409,7 @@ async def test_server_that_is_down_costs_no_call_and_is_warned_of_once(
 
 
 @pytest.mark.anyio
-async def test_server_killed_with_requests_waiting_holds_nobody_up(fragile: RedisServer, scope: str) -> None:
+async def test_server_killed_with_requests_waiting_blocks_no_caller(fragile: RedisServer, scope: str) -> None:
     limit = RateLimit(concurrency=8)
     async with stores(limits_of(fragile.url), scope, limit, limit, None) as (one, other, late):
         held = [await permit_of(store) for store in (one, other) * 4]
@@ -472,7 +472,7 @@ async def test_window_that_is_full_is_respected_while_the_server_is_down(fragile
 
 
 @pytest.mark.anyio
-async def test_server_that_forgets_the_script_is_told_again(
+async def test_script_flushed_by_server_is_loaded_again(
     fragile: RedisServer, scope: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with stores(limits_of(fragile.url), scope, None) as (store,):
@@ -502,7 +502,7 @@ TROUBLES = {
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_server_that_refuses_is_done_without_until_it_obeys(
+async def test_server_that_returns_errors_is_bypassed_until_it_recovers(
     fragile: RedisServer, scope: str, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
     spoil, mend, code = TROUBLES[trouble]
@@ -520,7 +520,7 @@ async def test_server_that_refuses_is_done_without_until_it_obeys(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("login", ["", f":{SECRET}@", f"user:{SECRET}@"])
-async def test_wrong_password_is_warned_of_without_it(
+async def test_wrong_password_warning_hides_password(
     fragile: RedisServer, scope: str, caplog: pytest.LogCaptureFixture, login: str
 ) -> None:
     fragile.command("CONFIG", "SET", "requirepass", "another")
@@ -600,7 +600,7 @@ def test_event_loop_may_end_with_a_store_open(server: RedisServer, backend: str)
     assert run(code, server.url) == ("ended", "", 0)
 
 
-def test_all_tasks_of_a_loop_cancelled_leave_nobody_waiting(server: RedisServer, scope: str) -> None:
+def test_cancelling_all_tasks_of_a_loop_releases_other_waiters(server: RedisServer, scope: str) -> None:
     async def main() -> None:
         async with stores(limits_of(server.url), scope, RateLimit(concurrency=1)) as (store,):
             await permit_of(store)
@@ -670,7 +670,7 @@ def test_limits_can_be_pickled_and_hide_the_password() -> None:
         (f"rediss://:{SECRET}@localhost?ssl_cert_reqs=maybe", "url: ssl_cert_reqs must be"),
     ],
 )
-def test_invalid_url_is_told_without_its_password(url: str, message: str) -> None:
+def test_invalid_url_error_hides_password(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         RedisLimits.from_url(url)
     assert SECRET not in str(caught.value)
@@ -730,9 +730,7 @@ def test_clients_of_two_event_loops_share_the_slots_of_a_key(server: RedisServer
 
 
 @pytest.mark.anyio
-async def test_client_loses_nothing_while_the_store_is_down_and_keeps_to_its_share(
-    key: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_client_keeps_to_its_share_while_store_is_down(key: str, caplog: pytest.LogCaptureFixture) -> None:
     slots = SlotServer()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -745,7 +743,7 @@ async def test_client_loses_nothing_while_the_store_is_down_and_keeps_to_its_sha
 
 
 @pytest.mark.anyio
-async def test_refusals_while_the_store_is_down_teach_the_client_itself(key: str) -> None:
+async def test_throttling_while_store_is_down_lowers_local_limit(key: str) -> None:
     slots, refused = SlotServer(), 0
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -767,7 +765,7 @@ async def test_refusals_while_the_store_is_down_teach_the_client_itself(key: str
 
 
 @pytest.mark.anyio
-async def test_refusal_that_one_client_meets_is_known_to_the_others(server: RedisServer, key: str) -> None:
+async def test_throttling_of_one_client_lowers_limit_of_all(server: RedisServer, key: str) -> None:
     refused = [
         httpx.Response(429, json={"detail": "2/2 concurrent requests", "code": "RATE_CONCURRENCY_LIMIT_EXCEEDED"})
     ]

@@ -20,7 +20,7 @@ anyio_backend = virtual_time.backend
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_limits_of_any_kind_are_met_without_loss_of_time(scenario: Scenario) -> None:
+def test_limits_of_any_kind_are_used_fully(scenario: Scenario) -> None:
     seeds = 3 if "random" in scenario.name and scenario.calls < 1000 else 1
     assert not verdict(scenario, [run(scenario, seed) for seed in range(seeds)])
 
@@ -76,7 +76,7 @@ async def test_second_script_on_a_used_up_key_is_done_soon_after_the_minute(gap:
 
 
 @pytest.mark.anyio
-async def test_four_programs_on_a_free_key_lose_nothing_and_none_starves() -> None:
+async def test_four_programs_on_free_key_all_finish_without_starvation() -> None:
     throttled = sorted([await share_of_429s_of_four_programs(seed) for seed in range(5)])
     assert throttled[2] <= 0.12  # the median
 

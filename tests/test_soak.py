@@ -58,7 +58,7 @@ def booked(**changes: Any) -> dict[str, Account]:
     return {"account": replace(ACCOUNT, **changes)}
 
 
-def test_a_report_without_fault_has_nothing_to_say() -> None:
+def test_report_without_faults_is_empty() -> None:
     assert SOUND.broken == []
 
 
@@ -83,7 +83,7 @@ def test_a_report_without_fault_has_nothing_to_say() -> None:
         ({"samples": LEAK}, "memory does not grow"),
     ],
 )
-def test_a_broken_promise_is_found(changes: dict[str, Any], broken: str) -> None:
+def test_report_finds_broken_guarantee(changes: dict[str, Any], broken: str) -> None:
     report = replace(SOUND, **changes)
     assert report.broken == [broken]
     assert f"BROKEN: {broken}" in str(report)

@@ -90,7 +90,7 @@ CUTS: dict[str, Play] = {
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-async def test_a_cut_answer_is_asked_for_again(raw_server: RawServer, cut: Play) -> None:
+async def test_truncated_answer_is_retried(raw_server: RawServer, cut: Play) -> None:
     raw_server.plays = [cut, send(GOOD)]
     response = await rerank(raw_server)
     assert response.documents == ["b", "a"]
@@ -98,7 +98,7 @@ async def test_a_cut_answer_is_asked_for_again(raw_server: RawServer, cut: Play)
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-async def test_an_answer_that_is_always_cut_is_a_typed_error(raw_server: RawServer, cut: Play) -> None:
+async def test_answer_truncated_every_time_raises_typed_error(raw_server: RawServer, cut: Play) -> None:
     raw_server.plays = [cut]
     with pytest.raises((APIConnectionError, ResponseFormatError)) as caught:
         await rerank(raw_server)
@@ -117,7 +117,7 @@ TRICKLES = {
 
 
 @pytest.mark.parametrize("data", TRICKLES.values(), ids=TRICKLES)
-async def test_a_server_that_trickles_cannot_hold_a_call(raw_server: RawServer, data: bytes) -> None:
+async def test_trickling_server_cannot_outlast_timeout(raw_server: RawServer, data: bytes) -> None:
     raw_server.plays = [trickle(data)]
     start = time.monotonic()
     with pytest.raises(APITimeoutError) as caught:
@@ -126,7 +126,7 @@ async def test_a_server_that_trickles_cannot_hold_a_call(raw_server: RawServer, 
     assert caught.value.attempts == len(raw_server.requests) == 3
 
 
-async def test_a_server_that_never_answers_is_left_at_the_deadline(raw_server: RawServer) -> None:
+async def test_silent_server_is_abandoned_at_deadline(raw_server: RawServer) -> None:
     raw_server.plays = [silence]
     start = time.monotonic()
     with pytest.raises(DeadlineExceededError, match=r"deadline of 0\.3 s"):
@@ -135,7 +135,7 @@ async def test_a_server_that_never_answers_is_left_at_the_deadline(raw_server: R
     assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 5)
 
 
-async def test_a_server_that_does_not_accept_is_left_at_the_timeout() -> None:
+async def test_server_that_does_not_accept_is_abandoned_at_timeout() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -152,7 +152,7 @@ async def test_a_server_that_does_not_accept_is_left_at_the_timeout() -> None:
             filler.close()
 
 
-async def test_nobody_listens() -> None:
+async def test_refused_connection_raises_api_connection_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with connect(base_url=url, retry=FAST) as client:
@@ -191,14 +191,14 @@ async def test_connection_error_quotes_no_error_that_the_caller_handles(raw_serv
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".com"])
-async def test_a_host_that_is_not_there_is_not_looked_for_again(host: str) -> None:
+async def test_unknown_host_is_not_retried(host: str) -> None:
     async with connect(base_url=f"https://{host}", retry=RetryPolicy(base_delay=60)) as client:
         with pytest.raises(APIConnectionError, match="host was not found") as caught:
             await client.rerank("q", ["a"], deadline=20)
     assert caught.value.attempts == 1
 
 
-async def test_a_handshake_of_tls_that_stalls_leaves_no_socket(raw_server: RawServer) -> None:
+async def test_stalled_tls_handshake_leaks_no_socket(raw_server: RawServer) -> None:
     url = raw_server.url.replace("http:", "https:")
     async with connect("jina_key", base_url=url, timeout=0.5, retry=RetryPolicy(max_attempts=1)) as client:
         with pytest.raises(APITimeoutError):
@@ -232,7 +232,7 @@ def padded(model: str, size: int) -> bytes:
         ("proxy", 0),
     ],
 )
-async def test_answer_too_many_is_not_taken_for_the_next_one(place: str, size: int, late: bool) -> None:
+async def test_surplus_answer_is_not_used_for_next_request(place: str, size: int, late: bool) -> None:
     answered, sent = threading.Event(), threading.Event()
 
     def play(connection: socket.socket) -> None:
@@ -258,7 +258,7 @@ async def test_answer_too_many_is_not_taken_for_the_next_one(place: str, size: i
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_large_request_is_sent_whole_and_its_connection_kept(scheme: str) -> None:
+async def test_large_request_is_sent_whole_and_its_connection_kept(scheme: str) -> None:
     with RawServer(send(GOOD), tls=server_tls() if scheme == "https" else None) as server:
         async with connect(base_url=f"{scheme}://127.0.0.1:{server.port}", verify=trust()) as client:
             responses = [await client.rerank("q", [str(i) * 5_000_000, "b"]) for i in range(3)]
@@ -267,14 +267,14 @@ async def test_a_large_request_is_sent_whole_and_its_connection_kept(scheme: str
     assert server.connections == 1
 
 
-async def test_a_server_that_closes_after_each_answer_costs_no_call(raw_server: RawServer) -> None:
+async def test_server_that_closes_after_each_answer_fails_no_call(raw_server: RawServer) -> None:
     raw_server.plays = [send_and_close(GOOD)]
     async with connect(base_url=raw_server.url, retry=FAST) as client:
         responses = [await client.rerank("q", ["a", "b"]) for _ in range(200)]
     assert [response.documents for response in responses] == [["b", "a"]] * 200
 
 
-async def test_a_cancelled_call_takes_its_connection_with_it(raw_server: RawServer) -> None:
+async def test_cancelled_call_closes_its_connection(raw_server: RawServer) -> None:
     arrived = threading.Event()
 
     def play(connection: socket.socket) -> None:
@@ -327,7 +327,7 @@ async def test_gzip_is_read_and_other_compression_is_named(raw_server: RawServer
         assert caught.value.attempts == 1
 
 
-async def test_an_answer_without_end_is_left_at_the_cap(raw_server: RawServer) -> None:
+async def test_endless_answer_is_cut_off_at_size_limit(raw_server: RawServer) -> None:
     bomb = gzip.compress(b" " * (65 * 2**20), compresslevel=1)
     raw_server.plays = [send(http(bomb, content_encoding="gzip"))]
     with pytest.raises(ResponseFormatError, match="larger than 33,554,432 bytes") as caught:
@@ -335,14 +335,14 @@ async def test_an_answer_without_end_is_left_at_the_cap(raw_server: RawServer) -
     assert caught.value.attempts == 1
 
 
-async def test_a_refusal_whose_body_is_broken_is_still_that_refusal(raw_server: RawServer) -> None:
+async def test_error_status_with_broken_body_keeps_its_class(raw_server: RawServer) -> None:
     raw_server.plays = [send(http(b"no gzip", 501, content_encoding="gzip"))]
     with pytest.raises(ServerError) as caught:
         await rerank(raw_server)
     assert caught.value.status == 501
 
 
-async def test_a_request_above_the_cap_is_not_sent(raw_server: RawServer) -> None:
+async def test_request_above_size_limit_is_not_sent(raw_server: RawServer) -> None:
     raw_server.plays = [send(GOOD)]
     async with connect(base_url=raw_server.url) as client:
         with pytest.raises(InvalidRequestError, match="the most is 67,108,864"):
@@ -381,14 +381,14 @@ def tls_url(authority: trustme.CA) -> Iterator[str]:
         thread.join(10)
 
 
-async def test_a_certificate_that_is_not_trusted_is_not_tried_twice(tls_url: str) -> None:
+async def test_untrusted_certificate_is_not_retried(tls_url: str) -> None:
     async with connect("jina_key", base_url=tls_url) as client:
         with pytest.raises(APIConnectionError, match=r"certificate is not valid: .*issuer") as caught:
             await client.rerank("q", ["a", "b"])
     assert caught.value.attempts == 1
 
 
-async def test_a_certificate_for_another_host_is_not_trusted(tls_url: str, authority: trustme.CA) -> None:
+async def test_certificate_for_another_host_is_not_trusted(tls_url: str, authority: trustme.CA) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     url = tls_url.replace("localhost", "127.0.0.1")
@@ -422,7 +422,7 @@ def _not_at_all(_: trustme.CA, __: Any, ___: pytest.MonkeyPatch) -> dict[str, An
 
 
 @pytest.mark.parametrize("trust", [_by_context, _by_file, _by_variable, _not_at_all])
-async def test_trust_can_be_given(
+async def test_custom_certificate_authority_is_trusted(
     tls_url: str, authority: trustme.CA, trust: Trust, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = trust(authority, tmp_path / "authority.pem", monkeypatch)
@@ -430,7 +430,7 @@ async def test_trust_can_be_given(
         assert (await client.rerank("q", ["a", "b"])).documents == ["b", "a"]
 
 
-async def test_a_variable_that_names_no_certificates_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_invalid_certificate_variable_raises_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
     with pytest.raises(RerankError, match="SSL_CERT_FILE names cannot be loaded"):
         connect("jina_key")
@@ -438,7 +438,7 @@ async def test_a_variable_that_names_no_certificates_is_said_at_once(monkeypatch
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
-async def test_the_environments_proxy_is_used_but_not_for_this_machine(
+async def test_environment_proxy_is_used_except_for_localhost(
     raw_server: RawServer, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     raw_server.plays = [send(GOOD)]
@@ -455,7 +455,7 @@ async def test_the_environments_proxy_is_used_but_not_for_this_machine(
     assert len(raw_server.requests) == 1
 
 
-async def test_a_proxy_that_refuses_is_not_asked_twice(raw_server: RawServer) -> None:
+async def test_refusing_proxy_is_not_retried(raw_server: RawServer) -> None:
     raw_server.plays = [send(http(b"", 407))]
     async with connect("jina_key", base_url="https://rerank.example", proxy=raw_server.url) as client:
         with pytest.raises(APIConnectionError, match="the proxy refused: 407") as caught:
@@ -463,14 +463,14 @@ async def test_a_proxy_that_refuses_is_not_asked_twice(raw_server: RawServer) ->
     assert (caught.value.attempts, len(raw_server.requests)) == (1, 1)
 
 
-async def test_a_socks_proxy_without_its_package_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_socks_proxy_without_package_raises_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match=r"socksio is missing; pip install 'httpx\[socks\]'"):
         connect("jina_key", base_url="https://rerank.example")
 
 
-async def test_a_proxy_that_is_down_is_not_asked_twice() -> None:
+async def test_unreachable_proxy_is_not_retried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
     for url in ("http://rerank.example", "https://rerank.example"):
@@ -480,7 +480,7 @@ async def test_a_proxy_that_is_down_is_not_asked_twice() -> None:
         assert caught.value.attempts == 1
 
 
-async def test_a_client_that_is_quiet_gives_its_socket_up_before_the_server_does(raw_server: RawServer) -> None:
+async def test_idle_client_closes_its_socket_before_server_does(raw_server: RawServer) -> None:
     closed_by: list[str] = []
 
     def play(connection: socket.socket) -> None:

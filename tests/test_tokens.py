@@ -17,7 +17,7 @@ V3 = "jina-reranker-v3"
         ("すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。", 24),
     ],
 )
-def test_no_script_is_off_by_more_than_a_half(text: str, counted: int) -> None:
+def test_estimate_is_within_half_for_every_script(text: str, counted: int) -> None:
     assert counted / 1.5 <= estimate_tokens(text, [], known=find_model(V3)) <= counted * 1.5
 
 
@@ -30,7 +30,7 @@ def test_real_abstracts_are_estimated_a_little_high() -> None:
 
 
 @pytest.mark.smoke
-def test_the_query_counts_once_and_every_part_only_as_far_as_it_is_read() -> None:
+def test_query_counts_once_and_each_part_up_to_its_limit() -> None:
     assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], known=find_model(V3)) == 10 + 100 + 200
     assert estimate_tokens("a" * 40, ["b" * 400, "c" * 800], known=find_model(V3), max_doc_length=150) == 10 + 100 + 150
     v2 = "jinaai/jina-reranker-v2-base-multilingual"

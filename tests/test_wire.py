@@ -118,7 +118,7 @@ SERVERS: dict[str, tuple[Any, str | None, Usage | None]] = {
 
 
 @pytest.mark.parametrize(("answer", "model", "usage"), SERVERS.values(), ids=SERVERS)
-def test_the_answers_of_servers_that_speak_the_wire(answer: Any, model: str | None, usage: Usage | None) -> None:
+def test_answers_of_compatible_servers_are_decoded(answer: Any, model: str | None, usage: Usage | None) -> None:
     ranking = decoded(answer)
     assert ranking.indices == [1, 0, 2]
     assert ranking.scores == [0.9, 0.5, 0.1]
@@ -126,12 +126,12 @@ def test_the_answers_of_servers_that_speak_the_wire(answer: Any, model: str | No
     assert ranking.usage == usage
 
 
-def test_what_has_no_name_here_is_kept() -> None:
+def test_unknown_fields_are_kept() -> None:
     ranking = decoded({"id": "7", "meta": {"x": 1}, "results": results()})
     assert ranking.extra == {"id": "7", "meta": {"x": 1}}
 
 
-def test_a_server_that_ignores_top_n_is_cut_to_the_best() -> None:
+def test_server_that_ignores_top_n_is_cut_to_the_best() -> None:
     assert decoded({"results": results()[::-1]}, top_n=2).indices == [1, 0]
     assert decoded({"results": results()[:2]}, top_n=2).indices == [1, 0]
 
@@ -143,7 +143,7 @@ def test_scores_pass_through_untouched() -> None:
     assert {type(score) for score in ranking.scores} == {float}
 
 
-def test_vectors_follow_their_documents() -> None:
+def test_embeddings_follow_their_documents() -> None:
     answer = [{"index": i, "relevance_score": i, "embedding": [i, 0.5]} for i in range(3)]
     assert decoded({"results": answer}).embeddings == [[2.0, 0.5], [1.0, 0.5], [0.0, 0.5]]
 
@@ -180,13 +180,13 @@ BROKEN: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "rule"), BROKEN.values(), ids=BROKEN)
-def test_an_answer_that_breaks_a_rule_is_not_believed_and_not_asked_for_again(answer: Any, rule: str) -> None:
+def test_invalid_answer_raises_without_retry(answer: Any, rule: str) -> None:
     with pytest.raises(ResponseFormatError, match=rule) as caught:
         decoded(answer, documents=1)
     assert caught.value.should_retry is False
 
 
-def test_an_index_twice_is_not_believed() -> None:
+def test_duplicate_index_raises() -> None:
     answer = [{"index": i, "score": 0.5} for i in (0, 1, 1)]
     with pytest.raises(ResponseFormatError, match="twice"):
         decoded(answer)
@@ -207,13 +207,13 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize(("body", "again"), NOT_JSON.values(), ids=NOT_JSON)
-def test_an_answer_that_is_no_json(body: bytes, again: bool) -> None:
+def test_answer_that_is_not_json_raises(body: bytes, again: bool) -> None:
     with pytest.raises(ResponseFormatError) as caught:
         decoded(body)
     assert caught.value.should_retry is again
 
 
 @pytest.mark.parametrize("text", ["", "naïve", "日本語", "\u202eright to left", "\x00\x1f", "🂡" * 1000, '"\\'])
-def test_any_text_reaches_the_body_as_it_is(text: str) -> None:
+def test_any_text_reaches_body_unchanged(text: str) -> None:
     body = encode(WireRequest(model="m", query=text, documents=[text, {"image": text}]))
     assert json.loads(body)["documents"] == [text, {"image": text}]

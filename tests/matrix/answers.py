@@ -79,8 +79,8 @@ ANSWERS: Final[Sequence[Row]] = (
         "429 with Retry-After in seconds, in milliseconds, as a date",
         "waits that long, then continues",
         tests=[
-            "test_retry.py::test_the_servers_wait_is_kept_to",
-            "test_rate_limits.py::test_retry_after_holds_back_everybody_with_the_key",
+            "test_retry.py::test_retry_after_sets_delay",
+            "test_rate_limits.py::test_retry_after_delays_all_clients_of_key",
             "test_refusals.py::test_retry_after_is_read_strictly",
         ],
     ),
@@ -111,8 +111,8 @@ ANSWERS: Final[Sequence[Row]] = (
             ),
         ],
         tests=[
-            "test_retry.py::test_a_wait_above_the_cap_or_the_deadline_is_refused_at_once",
-            "test_rate_limits.py::test_a_wait_that_would_be_too_long_is_not_begun",
+            "test_retry.py::test_retry_after_above_cap_or_deadline_raises_at_once",
+            "test_rate_limits.py::test_wait_beyond_deadline_or_cap_raises_at_once",
         ],
     ),
     Row(
@@ -120,7 +120,7 @@ ANSWERS: Final[Sequence[Row]] = (
         "Endless 503; endless 429",
         "503: three attempts; 429: RateLimitError no later than the deadline",
         [Case(name="503", plays=(send(http(b"", 503)),), error=ServerError, attempts=3)],
-        tests=["test_rate_limits.py::test_refusals_without_end_are_a_rate_limit_error_no_later_than_the_deadline"],
+        tests=["test_rate_limits.py::test_endless_429s_raise_rate_limit_error_by_deadline"],
     ),
     Row(
         22,
@@ -198,8 +198,8 @@ ANSWERS: Final[Sequence[Row]] = (
             )
         ],
         tests=[
-            "test_sockets.py::test_an_answer_without_end_is_left_at_the_cap",
-            "test_bombs.py::test_a_bomb_costs_less_than_the_memory_of_one_answer",
+            "test_sockets.py::test_endless_answer_is_cut_off_at_size_limit",
+            "test_bombs.py::test_decompression_bomb_uses_less_memory_than_one_answer",
         ],
     ),
     Row(
@@ -268,6 +268,6 @@ ANSWERS: Final[Sequence[Row]] = (
                 ("another", "https://elsewhere.example/v1/rerank?key=1", "elsewhere.example;"),
             )
         ],
-        tests=["test_matrix.py::test_a_redirect_to_another_server_is_not_followed"],
+        tests=["test_matrix.py::test_redirect_to_another_server_is_not_followed"],
     ),
 )

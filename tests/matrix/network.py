@@ -97,15 +97,15 @@ NETWORK: Final[Sequence[Row]] = (
         "DNS: no such host; temporary failure",
         "an unknown host is not retried; a temporary failure is",
         tests=[
-            "test_sockets.py::test_a_host_that_is_not_there_is_not_looked_for_again",
-            "test_dns.py::test_a_resolver_in_trouble_is_asked_again",
+            "test_sockets.py::test_unknown_host_is_not_retried",
+            "test_dns.py::test_temporary_resolver_failure_is_retried",
         ],
     ),
     Row(
         4,
         "DNS hangs",
         "the call ends at its deadline; closing does not wait for the resolver",
-        tests=["test_dns.py::test_a_resolver_that_hangs_holds_neither_the_call_nor_the_closing"],
+        tests=["test_dns.py::test_hanging_resolver_blocks_neither_call_nor_aclose"],
     ),
     Row(
         5,
@@ -140,7 +140,7 @@ NETWORK: Final[Sequence[Row]] = (
                 attempts=1,
             ),
         ],
-        tests=["test_sockets.py::test_a_handshake_of_tls_that_stalls_leaves_no_socket"],
+        tests=["test_sockets.py::test_stalled_tls_handshake_leaks_no_socket"],
     ),
     Row(
         6,
@@ -182,8 +182,8 @@ NETWORK: Final[Sequence[Row]] = (
         "Keep-alive connections that the server closes: at once, after 1 ms, after 10 ms",
         "no error in 200 calls each",
         tests=[
-            "test_matrix.py::test_a_server_that_closes_kept_connections_costs_no_call",
-            "test_sockets.py::test_a_server_that_closes_after_each_answer_costs_no_call",
+            "test_matrix.py::test_server_that_closes_idle_connections_fails_no_call",
+            "test_sockets.py::test_server_that_closes_after_each_answer_fails_no_call",
         ],
     ),
     Row(
@@ -216,7 +216,7 @@ NETWORK: Final[Sequence[Row]] = (
             Case(name="reset by the network", server=through(cut_by_reset(len(GOOD) - 20), delay(0)), attempts=2),
             Case(name="half closed by the network", server=through(half_close(len(GOOD) - 20), delay(0)), attempts=2),
         ],
-        tests=["test_cuts.py::test_an_answer_cut_at_any_byte_is_whole_or_a_typed_error"],
+        tests=["test_cuts.py::test_answer_cut_at_any_byte_is_whole_or_a_typed_error"],
     ),
     Row(
         14,
