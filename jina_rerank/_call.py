@@ -131,9 +131,7 @@ def _checked(request: object, position: int) -> tuple[RerankRequest, tuple[Any, 
     fields = dict(request)
     for name in fields:
         if name not in RerankRequest.model_fields:
-            raise InvalidRequestError(
-                f"{name}: no field of a RerankRequest; for fields of your own make a subclass of RerankRequest"
-            )
+            raise InvalidRequestError(f"{name}: not a field of RerankRequest; subclass RerankRequest to add fields")
     items = listed(fields["documents"]) if "documents" in fields else ()
     return build_request(**(fields | {"documents": ()} if items else fields)), items
 

@@ -165,7 +165,7 @@ def _split(base_url: object, source: str) -> SplitResult:
         raise ConfigurationError(f"{source}: expected http:// or https:// and a host, such as {HOSTED_BASE_URL}{found}")
     if "@" in parts.netloc or "?" in base_url or "#" in base_url:
         raise ConfigurationError(
-            f"{source}: user info, a query or a fragment are not taken (they end up in logs); pass api_key= or headers="
+            f"{source}: user info, a query or a fragment are not allowed (they leak to logs); pass api_key= or headers="
         )
     return parts
 

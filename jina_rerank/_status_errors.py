@@ -255,7 +255,7 @@ def _reason(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return "the server refused without saying why"
+        return "the server gave no reason"
 
 
 def _redirection(headers: Mapping[str, str]) -> str:

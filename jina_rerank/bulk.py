@@ -57,7 +57,9 @@ class BatchReranker:
         top_n: int | None = None,
     ) -> None:
         if not callable(make_client):
-            raise ConfigurationError("make_client: expected a function that makes a client, which itself cannot travel")
+            raise ConfigurationError(
+                "make_client: expected a function that makes a client; a client itself cannot be pickled"
+            )
         build_request(query="a", documents=[], top_n=top_n)  # raises for an invalid top_n here, and not in every row
         self._make_client = make_client
         self._query = query
@@ -87,7 +89,7 @@ class BatchReranker:
             if name not in batch:
                 raise InvalidRequestError(f"batch: it has no column {name!r}, but {', '.join(map(str, batch))}")
         if len(batch[self._query]) != len(batch[self._documents]):
-            raise InvalidRequestError(f"batch: {self._query!r} and {self._documents!r} are not of one length")
+            raise InvalidRequestError(f"batch: {self._query!r} and {self._documents!r} have different lengths")
         if taken := [name for name in ADDED if name in batch]:
             raise InvalidRequestError(f"batch: it has a column {taken[0]!r} already; rename it, or leave it out")
         added: dict[str, list[Any]] = {name: [] for name in ADDED}

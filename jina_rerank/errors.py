@@ -135,7 +135,7 @@ class DeadlineExceededError(RerankError, TimeoutError):
 class APIConnectionError(RerankError):
     """The request could not be sent, or no complete response arrived."""
 
-    hint: str | None = "`jina-rerank doctor` looks for what is in the way: the name, a proxy, a certificate."
+    hint: str | None = "`jina-rerank doctor` diagnoses the connection: DNS, proxy, certificate."
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
@@ -147,7 +147,7 @@ class APITimeoutError(APIConnectionError, TimeoutError):
 class ResponseFormatError(RerankError):
     """The server's response is not a valid ranking."""
 
-    hint: str | None = "Is there a rerank server at base_url? `jina-rerank doctor` asks it."
+    hint: str | None = "Is there a rerank server at base_url? `jina-rerank doctor` checks."
 
 
 class APIStatusError(RerankError):

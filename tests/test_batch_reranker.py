@@ -58,7 +58,7 @@ def test_arguments_and_batches_are_checked(raw_server: RawServer) -> None:
     for batch, message in (
         ({"query": []}, "no column 'documents', but query"),
         ({**BATCH, "scores": []}, "a column 'scores' already"),
-        ({"query": ["q"], "documents": []}, "not of one length"),
+        ({"query": ["q"], "documents": []}, "have different lengths"),
     ):
         with pytest.raises(InvalidRequestError, match=message):
             reranker(batch)

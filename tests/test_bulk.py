@@ -517,9 +517,9 @@ IMAGE: dict[str, Any] = {"image": "https://a/b.png"}
 INVALID: dict[str, tuple[Any, str]] = {
     "a field of another name": (
         {"query": "q", "documents": ["a", "b"], "topn": 1},
-        "topn: no field of a RerankRequest; .* subclass of RerankRequest",
+        "topn: not a field of RerankRequest; subclass RerankRequest to add fields",
     ),
-    "a name that is no text": ({"query": "q", "documents": ["a"], 7: 1}, "7: no field of a RerankRequest"),
+    "a name that is no text": ({"query": "q", "documents": ["a"], 7: 1}, "7: not a field of RerankRequest"),
     "no documents": ({"query": "q"}, "documents: Field required"),
     "no query": ({"documents": ["a"]}, "query: Field required"),
     "a blank query": ({"query": " ", "documents": ["a"]}, "query: it is blank"),

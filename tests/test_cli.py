@@ -368,7 +368,7 @@ class TestShellWords:
             ({"JINA_API_KEY": "jina a"}, (), "the variable JINA_API_KEY holds white space"),
             ({"MY_KEY": "jina a"}, ("--api-key-variable", "MY_KEY"), "--api-key-variable holds white space"),
             ({"JINA_RERANK_BASE_URL": "localhost:8000"}, (), "JINA_RERANK_BASE_URL: expected http://"),
-            ({}, ("--base-url", "http://u@h"), "--base-url: user info, a query or a fragment are not taken"),
+            ({}, ("--base-url", "http://u@h"), "--base-url: user info, a query or a fragment are not allowed"),
             ({}, ("--local", "-m", " "), "--model: expected the name of a reranker"),
         ],
     )

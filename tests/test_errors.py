@@ -187,6 +187,6 @@ def test_client_is_not_pickled(client: type[Any]) -> None:
 async def test_key_that_comes_back_in_broken_http_is_not_quoted(raw_server: RawServer) -> None:
     raw_server.plays = [send_and_close(b"HTTP/1.1 200 OK\r\nyou sent Bearer %s\r\n\r\n" % KEY.encode())]
     async with RerankClient(KEY, base_url=raw_server.url, retry=RetryPolicy(max_attempts=1)) as client:
-        with pytest.raises(RerankError, match="not whole HTTP: illegal header line") as caught:
+        with pytest.raises(RerankError, match="not valid HTTP: illegal header line") as caught:
             await client.rerank("q", ["a"])
     assert KEY not in str(caught.value)

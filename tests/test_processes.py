@@ -62,7 +62,7 @@ def test_first_call_during_interpreter_exit_succeeds_or_raises(raw_server: RawSe
         "atexit.register(last)"
     )
     out, err, code_ = run(HEAD + code, raw_server.url.replace("127.0.0.1", host))
-    assert out in ("['b', 'a']", "the interpreter exits, and the call cannot be carried out any more")
+    assert out in ("['b', 'a']", "the interpreter is exiting; the call cannot complete")
     assert (err, code_) == ("", 0)
 
 
@@ -81,7 +81,7 @@ buffer = Buffer()
 @pytest.mark.parametrize("first", ["self.client.rerank('q', ['a', 'b'])", "pass"], ids=["used", "never used"])
 def test_call_in_a_finalizer_at_exit_raises_client_closed_error(raw_server: RawServer, first: str) -> None:
     raw_server.plays = [GOOD]
-    said = "ClientClosedError the interpreter exits, and the call cannot be carried out any more"
+    said = "ClientClosedError the interpreter is exiting; the call cannot complete"
     assert run(HEAD + AT_THE_END.format(first=first), raw_server.url) == (said, "", 0)
 
 

@@ -177,7 +177,7 @@ CLOUDFLARE = b"<!DOCTYPE html><html><head><title>api.jina.ai | 524: A timeout\n 
 BODIES = {
     "Cloudflare": (524, CLOUDFLARE, "api.jina.ai | 524: A timeout occurred"),
     "empty": (502, b"", "Bad Gateway"),
-    "empty, of a status without a name": (524, b"", "the server refused without saying why"),
+    "empty, of a status without a name": (524, b"", "the server gave no reason"),
     "half of JSON": (503, b'{"detail": "Serv', "Service Unavailable"),
     "an array": (400, b"[1, 2]", "Bad Request"),
     "text of any length": (400, json.dumps({"detail": "x" * 9999}).encode(), "x" * 500 + "…"),

@@ -56,7 +56,7 @@ _FOREIGN_ERRORS: Final = (
 _HTTP_LIBRARIES: Final = frozenset(("aiohttp", "httpcore"))
 """Libraries whose frames hold the sent bytes, including the key, in local variables. They do not call hooks."""
 
-INTERPRETER_EXITS: Final = "the interpreter exits, and the call cannot be carried out any more"
+INTERPRETER_EXITS: Final = "the interpreter is exiting; the call cannot complete"
 
 
 class SecretHeaders:
@@ -204,12 +204,12 @@ _FAILURES: Final[Mapping[type[BaseException], str]] = {
     httpx.ConnectError: "no connection",
     httpx.ReadError: "the connection broke while the answer was awaited",
     httpx.WriteError: "the connection broke while the request was sent",
-    httpx.RemoteProtocolError: "the answer is not whole HTTP",
+    httpx.RemoteProtocolError: "the answer is not valid HTTP",
 }
 
 
 _PERMANENT_FAILURES: Final[Mapping[type[BaseException], str]] = {
-    UnicodeError: "the host was not found: it is no name of a host",
+    UnicodeError: "the host was not found: it is not a valid host name",
     httpx.ProxyError: "the proxy refused: {}",
     httpx.UnsupportedProtocol: "the request could not be written as HTTP/1.1",
     httpx.LocalProtocolError: "the request could not be written as HTTP/1.1",

@@ -109,7 +109,7 @@ class BoundedBody:
             self._keep(piece)
             chunk, full = self._gzip.unconsumed_tail, len(piece) == _PIECE_BYTES
         if was_whole or self._gzip.unused_data:
-            raise ResponseFormatError("there are bytes behind the compressed answer", should_retry=False)
+            raise ResponseFormatError("there are bytes after the compressed answer", should_retry=False)
 
     def _keep(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
