@@ -1,4 +1,4 @@
-"""Streams many requests with faults among them through a client, in a process of its own, and tells what came of it.
+"""Stream many requests, some with faults, through a client in a separate process, and report the outcomes.
 
     python -m tests.bulk_soak [requests] [plot.svg]
 
@@ -99,7 +99,7 @@ def resident_bytes() -> int:
 
 def draw(result: dict[str, Any], path: str) -> None:
     """The resident memory over time, as a picture."""
-    import matplotlib as mpl  # noqa: PLC0415  # of a dependency group of its own
+    import matplotlib as mpl  # noqa: PLC0415  # from a separate dependency group
 
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415

@@ -11,7 +11,7 @@ import pytest
 from .servers import RawServer
 
 LONGEST_SECONDS = 20
-"""Far above what any of these takes: what hangs, hangs for ever."""
+"""Far more than any of these programs takes; one that exceeds it hangs."""
 
 
 def start(code: str, url: str, *flags: str) -> "subprocess.Popen[str]":

@@ -1,4 +1,4 @@
-"""A real Redis or Valkey server in a process of its own, which can be killed and started again."""
+"""A real Redis or Valkey server in a separate process, which can be killed and restarted."""
 
 import shutil
 import signal

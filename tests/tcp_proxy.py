@@ -70,7 +70,7 @@ def delay(seconds: float, size: int = 65536) -> Toxic:
 
 
 class TcpProxy(RawServer):
-    """Connects each client to `server`, and lets toxics work on the answers: one a connection, the last for ever."""
+    """Connects each client to `server` and applies one toxic to each connection's answers, repeating the last one."""
 
     def __init__(self, server: RawServer, *toxics: Toxic) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ class Service(FakeServer):
             case "slow":
                 await self.release.wait()
             case _:
-                for _ in range(20):  # long enough for others to begin
+                for _ in range(20):  # long enough for other requests to start
                     await anyio.lowlevel.checkpoint()
         return httpx.Response(200, content=answer_body(2))
 
@@ -111,9 +111,9 @@ def service() -> Service:
 
 
 async def settle() -> None:
-    """Until everybody waits."""
+    """Wait until all tasks are blocked."""
     gc.collect()
-    await anyio.lowlevel.checkpoint()  # what the collector has called for
+    await anyio.lowlevel.checkpoint()  # run the callbacks that the collector scheduled
     await anyio.wait_all_tasks_blocked()
 
 
@@ -275,7 +275,7 @@ async def test_arguments_are_checked_at_once(service: Service) -> None:
         assert await all_of(client.rerank_many([])) == []
 
 
-# How it ends
+# Ending a stream
 
 
 async def test_break_cancels_workers_and_keeps_client_usable(service: Service) -> None:

@@ -32,7 +32,7 @@ from .servers import Play, RawServer, answer_body, http, send, silence
 
 LINES = ["engine oil", "", "aloe vera cream, good skincare", "organic skincare with aloe"]
 LONGEST_SECONDS = 20
-"""Far above what any of these takes: what hangs, hangs for ever."""
+"""Far more than any of these programs takes; one that exceeds it hangs."""
 
 
 @pytest.fixture(scope="module")

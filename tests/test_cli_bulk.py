@@ -1,4 +1,4 @@
-"""`jina-rerank bulk` as its users meet it: files, kills, Ctrl-C, and what is left after them."""
+"""`jina-rerank bulk` end to end: file formats, kills, Ctrl-C, and the files that remain."""
 
 import csv
 import gzip
@@ -305,7 +305,7 @@ class TestFailures:
         assert not (folder / "out.jsonl.failed.jsonl").exists()
 
     def test_host_that_does_not_exist_ends_the_run(self, folder: Path) -> None:
-        nowhere = f"http://{'a' * 64}.test"  # longer than a name can be, so that nobody is asked
+        nowhere = f"http://{'a' * 64}.test"  # longer than a host name may be, so no resolver is queried
         refused(call("bulk", "in.jsonl", "out.jsonl", "--base-url", nowhere), 1, "the host was not found")
         assert files(folder) == {"in.jsonl"}
 
@@ -399,7 +399,7 @@ class TestRefusals:
     def test_full_disk(self, folder: Path) -> None:
         limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); "
         run = "from jina_rerank.cli import main; sys.argv[1:] = ['bulk', 'in.jsonl', 'out.jsonl']; main()"
-        # Coverage would have to write a file of its own.
+        # Coverage would have to write a separate file.
         variables = {name: value for name, value in environment().items() if not name.startswith("COVERAGE")}
         process = subprocess.run(
             [sys.executable, "-c", limited + run], env=variables, capture_output=True, text=True, timeout=60
@@ -599,7 +599,7 @@ def test_backup_by_hard_link_keeps_what_it_has(folder: Path, asked: str) -> None
 
 
 def goes_on(folder: Path, process: "subprocess.Popen[bytes]") -> None:
-    """It ranks all rows though nobody reads what it says."""
+    """All rows are ranked even if stderr has no reader."""
     assert process.wait(LONGEST_SECONDS) == 0
     assert [row["row"] for row in read(folder / "out.jsonl")] == list(range(ROWS))
 

@@ -107,7 +107,7 @@ def test_all_public_names_exist() -> None:
 
 
 def test_importing_package_imports_no_optional_dependency() -> None:
-    # httpx imports rich for a command line of its own where it is installed, so its modules are not counted.
+    # httpx imports rich for its own command line if it is installed, so its modules are not counted.
     code = "import sys, httpx; floor = set(sys.modules); import jina_rerank; print(*(set(sys.modules) - floor))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     roots = {name.partition(".")[0] for name in loaded}
@@ -218,7 +218,7 @@ async def test_results_are_a_sequence(api: respx.MockRouter) -> None:
     assert results == listed == results == tuple(listed)
     assert results != listed[1:]
     assert results != 3
-    assert results == ANY  # what is no sequence may decide for itself
+    assert results == ANY  # any other type may define its own comparison
     with pytest.raises(IndexError):
         results[300]
 
@@ -499,7 +499,7 @@ async def test_deprecated_model_warns_at_callers_line_from_every_entry_point(api
             await client.rerank("q", ["a"], model=old)
             outcomes = client.rerank_many([request])
             assert [outcome.error async for outcome in outcomes] == [None]
-            # On a thread of its own, since a sync client blocks the event loop.
+            # In a separate thread, since a sync client blocks the event loop.
             await anyio.to_thread.run_sync(rank_in_sync, request)
     assert [each.filename for each in warned] == [__file__] * 6
     lines = [linecache.getline(__file__, each.lineno).split("(")[0].split(".")[-1] for each in warned]

@@ -141,7 +141,7 @@ def test_ctrl_c(raw_server: RawServer) -> None:
 
 
 def test_ctrl_c_while_the_neural_scorer_works() -> None:
-    # The progress bar, on a terminal, tells that it does.
+    # On a terminal, the progress bar shows that it does.
     pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command("demo"), stdout=subprocess.DEVNULL, stderr=theirs, env=environment())

@@ -1,4 +1,4 @@
-"""A resolver in trouble. uvloop has one of its own, which no test can put in trouble."""
+"""DNS resolvers that fail or hang. uvloop has its own resolver, which tests cannot replace."""
 
 import socket
 import threading

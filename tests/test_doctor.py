@@ -108,7 +108,7 @@ def test_container_skips_key_check(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings(
     variables: dict[str, str], check: str, result: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing leaves this machine: there is nobody at this port.
+    # Nothing leaves this machine: no server listens at this port.
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -202,7 +202,7 @@ def secured(certificate: trustme.LeafCert) -> Iterator[str]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificate.configure_cert(context)
     with HTTPServer(("127.0.0.1", 0), Quiet) as server:
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is no news
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that disconnect need no traceback
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

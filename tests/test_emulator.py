@@ -709,7 +709,7 @@ def test_ipv6() -> None:
 
 
 def request_in_flight(server: Server) -> socket.socket:
-    """A request that the app has begun to read: it was told to go on."""
+    """A request that the app has begun to read: the app has sent 100 Continue."""
     where = urlsplit(server.url)
     client = socket.create_connection((where.hostname, where.port), timeout=10)
     body = json.dumps(request()).encode()

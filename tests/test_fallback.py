@@ -1,4 +1,4 @@
-"""What comes back when no ranking can be had, and what is said of it."""
+"""The fallback to the original order when the API is unavailable, and its log."""
 
 import json
 import logging
@@ -186,7 +186,7 @@ async def test_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
             clone = client.with_options(timeout=number + 1)
             try:
                 degraded.append((await clone.rerank("q", ["a"])).degraded)
-            except BadRequestError:  # it neither begins nor ends an incident
+            except BadRequestError:  # neither starts nor ends an outage
                 degraded.append(None)
     assert degraded == [True, True, None, True, False, False, True, False]
     assert said(caplog) == [

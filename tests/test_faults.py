@@ -1,4 +1,4 @@
-"""What the emulator does wrong on purpose, and what it tells of its requests."""
+"""Fault injection in the emulator, and the log of its requests."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A second copy of a slow request, in virtual time."""
+"""Request hedging: a second copy of a slow request, in virtual time."""
 
 import asyncio
 from typing import Any, ClassVar
@@ -30,14 +30,14 @@ from .servers import RawServer, answer_body, http, send, silence
 ONCE = RetryPolicy(max_attempts=1)
 
 Play = tuple[float, int | Exception]
-"""After how many seconds a request is answered with which status, or fails."""
+"""Seconds until a request is answered, and the status or the error."""
 
 
 anyio_backend = virtual_time.backend
 
 
 class HedgedServer(ScriptedServer):
-    """Plays one after the other; the model of an answer says to which copy it belongs."""
+    """Plays replies; the model in an answer names the copy that it answers."""
 
     client_options: ClassVar = {"hedge_after": 1, "retry": ONCE}
 
@@ -47,7 +47,7 @@ class HedgedServer(ScriptedServer):
 
 
 async def success(client: RerankClient) -> tuple[RerankResponse[str], float]:
-    """A response, and the seconds it took."""
+    """Return a response and the seconds it took."""
     start = anyio.current_time()
     async with client:
         response = await client.rerank("q", ["a"])
@@ -55,7 +55,7 @@ async def success(client: RerankClient) -> tuple[RerankResponse[str], float]:
 
 
 async def failure(client: RerankClient) -> tuple[RerankError, float]:
-    """An error, and the seconds it took."""
+    """Return an error and the seconds it took."""
     start = anyio.current_time()
     async with client:
         with pytest.raises(RerankError) as caught:
@@ -132,7 +132,7 @@ async def test_hedge_budget_allows_one_copy_in_twenty_requests() -> None:
     server = HedgedServer((2.0, OK))
     async with server.client() as client:
         attempts = [(await client.rerank("q", ["a"])).attempts for _ in range(100)]
-    # The first is there from the beginning; then each takes twenty requests.
+    # The budget starts with one copy; then it earns one every twenty requests.
     assert [number for number, count in enumerate(attempts) if count == 2] == [0, 19, 39, 59, 79, 99]
     assert len(server.arrival_times) == sum(attempts) == 106
 

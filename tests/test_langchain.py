@@ -368,7 +368,7 @@ def test_invalid_options_raise_at_construction(arguments: dict[str, Any], messag
         JinaRerank(**{"api_key": "jina_key", **arguments} if "client" not in arguments else arguments)
     assert "secret" not in str(caught.value)
     with pytest.raises(TypeError):
-        JinaRerank("jina_key")  # type: ignore[call-arg]  # that there is no positional argument is the point
+        JinaRerank("jina_key")  # type: ignore[call-arg]  # positional arguments must be rejected
 
 
 def test_ready_made_clients_are_used_and_stay_open(server: RawServer) -> None:

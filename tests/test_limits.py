@@ -1,4 +1,4 @@
-"""The emulator's limits and balance: what the hosted API's users meet, over whole minutes of virtual time."""
+"""The emulator's rate limits and balance, over minutes of virtual time."""
 
 import re
 from collections.abc import AsyncIterator
@@ -23,13 +23,13 @@ anyio_backend = virtual_time.backend
 
 
 class Caller:
-    """Asks an emulator for rankings of so many tokens."""
+    """Sends requests of a given number of tokens to an emulator."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
 
     async def ask(self, tokens: int = 2, key: str = "jina_one", **fields: object) -> httpx.Response:
-        """A request that uses `tokens`: one for the query, the others for the document."""
+        """Send a request of `tokens` tokens: one for the query, the others for the document."""
         body = {"model": "jina-reranker-v3.5", "query": "a", "documents": ["b " * (tokens - 1)]}
         return await self.http.post("/v1/rerank", json=body | fields, headers={"Authorization": f"Bearer {key}"})
 
@@ -42,7 +42,7 @@ async def emulator(**options: Any) -> AsyncIterator[Caller]:
 
 
 def refusal(response: httpx.Response) -> tuple[int, str, str]:
-    """Status, code and text of a refusal in the flat envelope."""
+    """Return status, code and message of an error in the flat envelope."""
     body = response.json()
     assert list(body) == ["detail", "request_id", "code"]
     assert re.fullmatch("[0-9a-f]{32}", body["request_id"])
@@ -105,7 +105,7 @@ async def test_window_slides_and_excludes_refused_requests(limits: RateLimit) ->
     async with emulator(limits=limits) as caller:
         start = anyio.current_time()
         accepted: list[float] = []
-        for _ in range(90):  # every two seconds, although only one in twenty may come
+        for _ in range(90):  # every two seconds, although only three a minute are allowed
             if (await caller.ask(tokens=10)).status_code == 200:
                 accepted.append(anyio.current_time() - start)
             await anyio.sleep(2)

@@ -1,4 +1,4 @@
-"""The fault matrix carried out: each case of its table, on each event loop and transport."""
+"""Run each case of the fault matrix on each event loop and transport."""
 
 import ast
 import logging
@@ -70,7 +70,7 @@ CASES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    """What each event loop keeps for ever, such as a pipe, it has before anything is counted."""
+    """Open what each event loop keeps permanently, such as a pipe, before anything is counted."""
 
     async def nothing() -> None: ...
 
@@ -109,7 +109,7 @@ def assert_outcome(case: Case, meeting: Meeting) -> None:
 
 
 def assert_no_secret(meeting: Meeting, caplog: pytest.LogCaptureFixture) -> None:
-    """The key is in no log, text or traceback, and behind the error is none of the HTTP library."""
+    """Assert that no log, message or traceback has the key, and that no HTTP library error is chained."""
     shown = [repr(meeting.outcome), str(meeting.outcome), meeting.client, caplog.text]
     shown += [repr(vars(record)) for record in caplog.records]
     error: BaseException | None = meeting.outcome if isinstance(meeting.outcome, RerankError) else None
@@ -139,7 +139,7 @@ def test_server_that_closes_idle_connections_fails_no_call(way: Way, gap: float)
     with RawServer(play) as server:
         responses = way.run(call)
     assert [response.documents for response in responses] == [["b", "a"]] * 200
-    # A request may be lost in a connection that closes at that moment: then nobody reads it.
+    # A request sent on a connection that closes at that moment may be lost unread.
     assert 200 <= len(server.requests) <= sum(response.attempts for response in responses)
 
 

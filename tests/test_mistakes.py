@@ -1,4 +1,4 @@
-"""What users do by mistake, and the words that tell them: the field, the rule and the way out."""
+"""Common user errors, and their messages: the field, the rule and the remedy."""
 
 import json
 import pickle

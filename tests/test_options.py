@@ -1,4 +1,4 @@
-"""The types of all options: what is of another type is refused by name, and is never taken for what it is not."""
+"""Types of all options: a value of a wrong type raises an error that names the option, and is never coerced."""
 
 import inspect
 import ssl

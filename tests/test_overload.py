@@ -1,4 +1,4 @@
-"""More callers than the server can serve, all with deadlines: its capacity is of use all the same. In virtual time."""
+"""More callers than the server can serve, all with deadlines: throughput stays near capacity. In virtual time."""
 
 import random
 from collections.abc import Callable
@@ -81,7 +81,7 @@ async def test_overload_with_deadlines_sends_only_calls_that_can_finish(
 
 
 async def test_latency_increase_raises_estimate_of_queued_calls() -> None:
-    """Who waits is given time for the slower answer, although no answer ever came that took so long."""
+    """Queued calls are allotted the higher latency, although no answer that slow has arrived yet."""
     start = anyio.current_time()
 
     def latency() -> float:
@@ -93,14 +93,14 @@ async def test_latency_increase_raises_estimate_of_queued_calls() -> None:
 
 
 async def test_late_call_is_sent_when_queue_is_empty() -> None:
-    """The answers are quicker than was expected of them: time that was too short is enough after all."""
+    """Answers are faster than estimated, so a remaining time that looked too short suffices."""
     latencies = iter([1.0, 1.0, 0.1, 0.1])
     async with SlowServer(lambda: next(latencies)).client(max_concurrency=1) as client:
         await client.rerank("q", ["a"])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.rerank, "q", ["a"])
             await anyio.sleep(0.5)
-            for deadline in (0.8, 0.9):  # 0.3 and 0.4 seconds are left when it is their turn
+            for deadline in (0.8, 0.9):  # 0.3 and 0.4 seconds remain when they reach the head of the queue
                 tasks.start_soon(partial(client.rerank, "q", ["a"], deadline=deadline))
                 await anyio.lowlevel.checkpoint()
     assert next(latencies, None) is None

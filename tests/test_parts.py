@@ -1,4 +1,4 @@
-"""Lists longer than one request: split and merged, in rounds, or refused; and documents that appear twice."""
+"""Lists longer than one request: split and merged, ranked in rounds, or refused; and duplicate documents."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ LISTWISE = "jina-reranker-v3.5"
 
 
 def few_scores(document: Any) -> float:
-    """A pointwise score of very few values, so that many are equal."""
+    """Return a pointwise score with few distinct values, so that ties are common."""
     return zlib.crc32(json.dumps(document).encode()) % 7 / 10
 
 
@@ -408,8 +408,8 @@ async def test_scoring_defaults_to_that_of_model(model: str, scoring: Any, reque
     assert response.calls == len(requests)
 
 
-class TestTwins:
-    """Documents that are equal."""
+class TestDuplicates:
+    """Equal documents in one list."""
 
     @pytest.mark.anyio
     async def test_duplicate_texts_are_sent_once_and_all_returned(self) -> None:

@@ -296,7 +296,7 @@ print(list(ends), client.rerank('q', ['a', 'b']).documents)
 def test_interrupt_at_any_moment_raises_keyboard_interrupt_and_client_recovers(raw_server: RawServer) -> None:
     raw_server.plays = [GOOD]
     out, _, code = run(HEAD + INTERRUPTED, raw_server.url)
-    # stderr is Python's own: it tells there of interrupts that met a finalizer, where nothing can be raised.
+    # Python itself writes to stderr: it reports interrupts in finalizers, which cannot raise.
     assert (out, code) == ("['KeyboardInterrupt'] ['b', 'a']", 0)
 
 

@@ -1,4 +1,4 @@
-"""Cancellation around the rate limiter, on asyncio, uvloop and trio: no slot is lost, and nobody waits for ever."""
+"""Cancellation in the rate limiter, on asyncio, uvloop and trio: no slot leaks, and no waiter hangs."""
 
 import random
 from typing import Any
@@ -66,7 +66,7 @@ async def test_cancelled_waiter_passes_slot_to_next_waiter(options: dict[str, An
             await anyio.wait_all_tasks_blocked()
         scopes[1].cancel()  # it waits
         gate.opened.set()
-        scopes[2].cancel()  # it may have its turn by now, and not know yet
+        scopes[2].cancel()  # its slot may be granted, but the task has not resumed yet
     assert done == [0, 3]
 
 
@@ -92,7 +92,7 @@ async def test_random_cancellations_keep_limit_and_serve_all_others() -> None:
                     await anyio.lowlevel.checkpoint()
         assert served >= 200
         assert gate.max_in_flight <= 3
-        with anyio.fail_after(10):  # all three slots are there
+        with anyio.fail_after(10):  # all three slots are free again
             gate.opened, gate.max_in_flight = anyio.Event(), 0
             async with anyio.create_task_group() as tasks:
                 for _ in range(3):

@@ -135,7 +135,7 @@ class RateLimiterMachine(RuleBasedStateMachine):
     @invariant()
     def whoever_waits_is_first_or_will_be_woken_by_the_first(self) -> None:
         if self.queue:
-            assert math.isfinite(self._head().wakes_at) or self.flying, "nobody will wake the first"
+            assert math.isfinite(self._head().wakes_at) or self.flying, "no timer or reply wakes the first waiter"
 
     def teardown(self) -> None:
         """In the end all are served, if only the server answers."""
@@ -172,7 +172,7 @@ class RateLimiterMachine(RuleBasedStateMachine):
                 )
             else:
                 assert all(other.is_late or other.place > waiter.place for other in self.queue), (
-                    "somebody was overtaken"
+                    "a waiter was overtaken"
                 )
             if waiter.state == "sent":
                 self._sent(waiter)

@@ -1,4 +1,4 @@
-"""Rate limits and the retry quota, seen from the server: who comes, when, and how many at once. In virtual time."""
+"""Rate limits and the retry quota as the server sees them: which requests arrive, and when. In virtual time."""
 
 import json
 import logging
@@ -74,7 +74,7 @@ def refused(current: int, limit: int, unit: str) -> httpx.Response:
 
 
 async def run_all(client: RerankClient, queries: Sequence[str], *, workers: int | None = None) -> list[RerankError]:
-    """Ranks for all queries from so many tasks; the errors, in order of their coming."""
+    """Rank all queries in `workers` tasks; return the errors in order of occurrence."""
     left, errors = deque(queries), list[RerankError]()
 
     async def work() -> None:
@@ -94,7 +94,7 @@ async def run_all(client: RerankClient, queries: Sequence[str], *, workers: int 
 
 
 class FreeKey(httpx.AsyncBaseTransport):
-    """The emulator with the limits of a free key; counts its answers by status."""
+    """The emulator with the limits of a free key, which counts its answers by status."""
 
     def __init__(self) -> None:
         self._app = httpx.ASGITransport(create_app(limits=RateLimit.FREE, latency=0.2))
@@ -107,7 +107,7 @@ class FreeKey(httpx.AsyncBaseTransport):
 
 
 async def run_on_a_free_key(jobs: Sequence[tuple[str, list[str]]]) -> tuple[Counter[int], float, int]:
-    """Statuses, seconds and tokens of all jobs, from 200 tasks with a deadline of an hour and nothing else."""
+    """Run all jobs in 200 tasks with a deadline of one hour; return their statuses, seconds and tokens."""
     server, left, tokens = FreeKey(), deque(jobs), 0
     start = anyio.current_time()
 
@@ -340,14 +340,14 @@ async def test_remaining_headers_delay_requests_on_shared_key() -> None:
     assert all(interval >= 1 for interval in server.intervals)
 
 
-# Refusals
+# Throttling
 
 
 @pytest.mark.anyio
 async def test_throttled_call_is_resent_before_later_calls() -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"rate_limit": RateLimit(concurrency=1)}, "abbcd"),
-        ({"max_concurrency": 1}, "abcbd"),  # c took the slot that b gave back
+        ({"max_concurrency": 1}, "abcbd"),  # c took the slot that b released
     ]
     served: list[str] = []
 
@@ -423,7 +423,7 @@ async def test_endless_429s_raise_rate_limit_error_by_deadline(unit: str | None)
     async with server.client() as client:
         errors = await run_all(client, ["q"] * 20)
     assert {type(error) for error in errors} == {RateLimitError}
-    assert {error.status for error in errors} <= {429, None}  # None: it was not sent at all
+    assert {error.status for error in errors} <= {429, None}  # None: the request was never sent
     assert anyio.current_time() - start <= 180
     assert sum(error.attempts or 0 for error in errors) == server.request_count <= 200
 
@@ -476,7 +476,7 @@ async def test_deadline_while_waiting_for_slot_raises_deadline_exceeded_error() 
     assert sum("waiting for its turn" in error.message for error in errors) == 1
 
 
-# Who shares
+# Sharing
 
 
 @pytest.mark.anyio
@@ -504,7 +504,7 @@ async def test_learned_limits_are_dropped_with_last_client() -> None:
         assert not await run_all(client, ["q"])
 
 
-# The quota of retries
+# The retry quota
 
 
 @pytest.mark.parametrize("calls", [1, 17, 18, 200])
@@ -600,7 +600,7 @@ async def test_slow_start_on_busy_event_loop_waits_for_unread_429s() -> None:
     assert server.refused <= 14
 
 
-# What can be seen
+# Observability
 
 
 @pytest.mark.anyio

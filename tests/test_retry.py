@@ -1,4 +1,4 @@
-"""The retry policy: its decisions as they are, and a client that lives by them, in virtual time."""
+"""The retry policy: its decisions, and a client that follows them, in virtual time."""
 
 import gc
 import math
@@ -35,7 +35,7 @@ anyio_backend = virtual_time.backend
 
 
 async def failure(client: RerankClient, **arguments: Any) -> tuple[RerankError, float]:
-    """The error of a call, and the seconds it took."""
+    """Return the error of a call and the seconds it took."""
     start = anyio.current_time()
     async with client:
         with pytest.raises(RerankError) as caught:
@@ -331,7 +331,7 @@ class Watched(str):
 @pytest.mark.anyio
 @pytest.mark.parametrize("reply", [status(503), httpx.Response(200, content=b"{")], ids=["refused", "garbled"])
 async def test_failed_call_releases_its_documents(reply: Reply) -> None:
-    """They are freed with the call, and not when the garbage collector comes by."""
+    """They are freed when the call ends, not when the garbage collector runs."""
 
     async def call() -> "weakref.ref[Watched]":
         document = Watched("a")

@@ -59,7 +59,7 @@ PLAYS: dict[str, Play] = {
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """All that anybody logs, at any level, with all that each record carries."""
+    """Return everything logged by any logger at any level, with all attributes of each record."""
     lines = io.StringIO()
 
     class Everything(logging.Handler):

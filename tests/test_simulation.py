@@ -1,4 +1,4 @@
-"""The rate limiter in front of servers that refuse for many reasons, in virtual time, and in company on one key."""
+"""The rate limiter against servers with many kinds of limits, alone or beside other programs, in virtual time."""
 
 import random
 from collections import Counter
@@ -39,7 +39,7 @@ class CountedKey(httpx.AsyncBaseTransport):
 
 
 def program(server: CountedKey, number: int) -> RerankClient:
-    """A client that knows nothing of the others with its key, as if it were in a process of its own."""
+    """Return a client that shares no limits with others of its key, as in a separate process."""
     http_client = httpx.AsyncClient(transport=server)
     return RerankClient("jina_key", base_url=f"http://127.0.0.{number}", http_client=http_client)
 

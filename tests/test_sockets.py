@@ -357,7 +357,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def tls_url(authority: trustme.CA) -> Iterator[str]:
-    """A server with a certificate of an authority that nobody knows, for localhost alone."""
+    """A server with a certificate for localhost from an unknown authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -495,7 +495,7 @@ async def test_idle_client_closes_its_socket_before_server_does(raw_server: RawS
     raw_server.plays = [play, send(GOOD)]
     async with connect(base_url=raw_server.url) as client:
         await client.rerank("q", ["a", "b"])
-        # 4 s by design; the client is neither used nor closed meanwhile.
+        # 4 s by design; the client stays idle and open.
         assert await anyio.to_thread.run_sync(raw_server.disconnected.wait, 15)
         assert (await client.rerank("q", ["a", "b"])).attempts == 1
     assert closed_by == ["client"]

@@ -77,7 +77,7 @@ class AwaitedFacade:
 
 
 def descriptors() -> int:
-    """How many file descriptors this process has open; 0 where nobody knows."""
+    """Return the number of open file descriptors of this process; 0 if the system does not report it."""
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208
 
 
@@ -109,7 +109,9 @@ def _tasks_of_trio() -> int:
 
 
 def _run_facade(scenario: Scenario[T]) -> T:
-    SyncRerankClient(base_url="http://127.0.0.1:9").rerank("q", [])  # starts the background loop, and asks nobody
+    SyncRerankClient(base_url="http://127.0.0.1:9").rerank(
+        "q", []
+    )  # starts the background loop without sending a request
     before = _threads()
     result = _run_to_end(scenario())
     assert comes_to(_threads, before), "threads are left"

@@ -12,7 +12,7 @@ from .verdict import verdict
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("words", nargs="*", help="parts of the names of scenarios; all if there are none")
+    parser.add_argument("words", nargs="*", help="parts of scenario names (default: all scenarios)")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each scenario; the medians count (5)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture of the first run of each")
     options = parser.parse_args()
@@ -32,7 +32,7 @@ def main() -> None:
             flush=True,
         )
     if options.plot:
-        from .plot import plot  # noqa: PLC0415  # matplotlib is of a group of its own
+        from .plot import plot  # noqa: PLC0415  # matplotlib is in a separate dependency group
 
         plot(options.plot, first)
 

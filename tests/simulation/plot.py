@@ -11,7 +11,7 @@ from .scenarios import Scenario
 
 def plot(path: Path, runs: Sequence[tuple[Scenario, Outcome]]) -> None:
     """Write a picture with one panel for each run."""
-    import matplotlib.pyplot as plt  # noqa: PLC0415  # of a group of its own
+    import matplotlib.pyplot as plt  # noqa: PLC0415  # from a separate dependency group
     from matplotlib import rcParams  # noqa: PLC0415  # as above
 
     rcParams.update({"svg.hashsalt": "jina_rerank", **STYLE})

@@ -30,7 +30,7 @@ from .samples import Sample, Sampler, measure
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _LONGEST_WARM_UP: Final = 30.0
 _LONGEST_REST: Final = 20.0
-"""Seconds in which connections that nobody uses must close; by design they are kept for 4 s."""
+"""Seconds within which idle connections must close; by design they are kept for 4 s."""
 
 
 async def soak(url: str, seconds: float, complaints: list[str]) -> Report:
@@ -64,7 +64,7 @@ async def soak(url: str, seconds: float, complaints: list[str]) -> Report:
 async def rested(at_most: int) -> Sample:
     """What this process holds once no more than so many descriptors are open, or will not close."""
     end = time.monotonic() + _LONGEST_REST
-    while descriptors() > at_most and time.monotonic() < end:  # noqa: ASYNC110  # nobody tells when sockets close
+    while descriptors() > at_most and time.monotonic() < end:  # noqa: ASYNC110  # no event signals that sockets close
         await asyncio.sleep(0.05)
     gc.collect()
     return measure()
@@ -80,7 +80,7 @@ def met_by(url: str) -> dict[str, int]:
 
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """Collects what would be grumbled into the void: errors that nobody can raise, and warnings in the log."""
+    """Collects what would otherwise be lost: unraisable errors, and warnings in the log."""
     complaints: list[str] = []
 
     class Ear(logging.Handler):
@@ -97,7 +97,7 @@ def listening() -> Iterator[list[str]]:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a server in a process of its own, which ends with this one."""
+    """Yield the URL of a server in a separate process, which ends with this one."""
     command = [sys.executable, "-m", "tests.soak.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -118,7 +118,7 @@ def main(duration: str = "1m", directory: str = "build") -> int:
     seconds, place = seconds_of(duration), Path(directory)
     place.mkdir(parents=True, exist_ok=True)
     with server() as url, listening() as complaints:
-        SyncRerankClient(base_url=url).rerank("q", [])  # starts the background loop, and asks nobody
+        SyncRerankClient(base_url=url).rerank("q", [])  # starts the background loop without sending a request
         report = asyncio.run(soak(url, seconds, complaints))
     (place / "soak.json").write_text(report.to_json())
     draw(report, place / "soak.svg")

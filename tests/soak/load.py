@@ -20,7 +20,7 @@ TASKS: Final = 50
 INTERRUPTED: Final = 0.05
 """Of all calls, so many have a deadline that may be too short, or are cancelled by their caller."""
 PATIENCE: Final = 0.15
-"""Seconds that these calls have at the most; a good answer takes 0.05."""
+"""Maximum deadline of these calls, in seconds; a good answer takes 0.05."""
 TIMEOUT: Final = 3.0
 """Seconds for one attempt: hit by the server's fault `hang` alone."""
 DOCUMENTS: Final = 8

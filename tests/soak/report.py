@@ -130,7 +130,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def draw(report: Report, path: Path) -> None:
     """Memory, descriptors and the rate of calls over time, as a picture."""
-    import matplotlib as mpl  # noqa: PLC0415  # of a dependency group of its own
+    import matplotlib as mpl  # noqa: PLC0415  # from a separate dependency group
 
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415

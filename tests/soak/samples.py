@@ -1,4 +1,4 @@
-"""What the soak measures of its own process."""
+"""Measurements of the soak's own process."""
 
 import asyncio
 import gc
@@ -42,7 +42,7 @@ def measure(seconds: float = 0.0, calls: int = 0) -> Sample:
 
 
 class Sampler:
-    """Takes a sample a second, in a thread of its own."""
+    """Takes one sample a second, in a separate thread."""
 
     def __init__(self, calls: Callable[[], int]) -> None:
         self.samples: list[Sample] = []

@@ -22,7 +22,7 @@ from jina_rerank.emulator.faults import HANG_UP
 from . import GROUP
 
 LATENCY: Final = 0.05
-"""Seconds that a good answer takes at the least."""
+"""Minimum latency of a good answer, in seconds."""
 DROPPED: Final = 0.02
 """Of all requests: their connection is reset before their body is read."""
 FAULTS: Final = (
@@ -36,7 +36,7 @@ LIMIT: Final = RateLimit(concurrency=40)
 
 
 class ScoresOfTheQuery:
-    """A scorer that finds the scores in the question, so that each question has an answer of its own."""
+    """A scorer that reads the scores from the query, so that each query has a distinct answer."""
 
     name = "scores of the query"
     blocking = False
