@@ -188,7 +188,7 @@ DIFFERENT: dict[str, tuple[Look, Any, Any]] = {
         "KeyError",
         "BadRequestError",
     ),
-    "an answer that breaks a rule": (
+    "an invalid response": (
         lambda side: failure(side, send(http(b'{"results": [{"index": 9, "relevance_score": 1}]}'))),
         None,
         "ResponseFormatError",
